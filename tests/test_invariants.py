@@ -109,6 +109,26 @@ def test_only_the_daemon_exits_the_process():
             assert "process::exit" not in path.read_text(), path
 
 
+# Where tasks are started without a name and a rule, and why.
+UNSUPERVISED = {
+    "collector/daemon/src/admin/client.rs": "commands, which end with their connection",
+    "collector/receivers/otlp/src/server/offload.rs": "bounded work whose caller awaits it and continues its panic",
+}
+
+
+def test_every_task_is_started_with_a_name_and_a_rule():
+    spawn = re.compile(r"\b(?:spawn|spawn_local|spawn_blocking|spawn_on|spawn_local_on)\(|thread::(?:Builder|scope)\b")
+    found = set()
+    for path in rust_sources():
+        name = path.relative_to(ROOT).as_posix()
+        if "/src/" in name and not name.startswith("collector/tasks/") and not name.endswith("tests.rs"):
+            text = import_cycles().code_of(path.read_text())
+            text = re.sub(r"ingest_thread::spawn\(|pub fn spawn\(", "", text)
+            if spawn.search(text):
+                found.add(name)
+    assert found == set(UNSUPERVISED)
+
+
 def test_unsafe_is_only_in_the_pipeline_and_each_block_has_a_safety_comment():
     unsafe = re.compile(r"^[^/\n]*\bunsafe\s*(\{|fn|impl|trait)", re.MULTILINE)
     for path in rust_sources():

@@ -186,11 +186,13 @@ def itself_ledger() -> list[Panel]:
         timeseries(
             "Warnings",
             "Warnings per second. Nothing is lost, but check the cause: resets, colliding labels and names, gaps in deltas, "
-            "truncated values, refused connections of relays and subscribers.",
+            "truncated values, refused connections of relays and subscribers, panics of tasks, lost lines of the log.",
             "short",
             [
                 Query(total(rate("dichroic_warnings_total"), "kind"), "{{kind}}"),
                 Query(total(rate("dichroic_connections_refused_total"), "listener, reason"), "refused at {{listener}}: {{reason}}"),
+                Query(total(rate("dichroic_task_panics_total"), "task") + " > 0", "panicked: {{task}}"),
+                Query(total(rate("dichroic_log_lines_dropped_total"), "reason"), "log lines lost: {{reason}}"),
             ],
             width=6,
         ),

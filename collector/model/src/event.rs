@@ -52,7 +52,7 @@ pub struct Batch {
     pub position: u64,
     /// Number of rows.
     pub rows: u32,
-    /// When the collector received it.
+    /// When the collector received it, on the [steady clock](crate::clock).
     pub received: UnixNanos,
     /// Body of an EVENTS frame, with the schema, source and position of this batch.
     pub body: Box<[u8]>,

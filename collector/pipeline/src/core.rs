@@ -20,6 +20,7 @@ use crate::series::slot::SeriesRef;
 use crate::series::sources::{Sources, same_identity};
 use crate::series::times::Times;
 use crate::series::values::ExponentialCell;
+use dichroic_model::clock::{steady, unix};
 use dichroic_model::{
     Batch, EventKind, EventSchema, Exemplar, Expiry, Fingerprint, Fingerprinter, GapReason, KnownNames,
     Limits, Number, Protocol, Resolver, Seed, Source, SourceId, SourceSpec, TimeRange, UnixNanos,
@@ -239,7 +240,7 @@ impl Core {
     /// Opens a source, or returns the one with this key. A source that returns with another identity (job, instance, resource, labels)
     /// replaces the old one and removes its series.
     pub fn open_source(&mut self, mut spec: SourceSpec, now: UnixNanos) -> Result<Arc<Source>, NotAdmitted> {
-        self.clock = self.clock.max(now);
+        self.clock = self.clock.max(steady(now));
         if let Some(state) = self.sources.find(&spec) {
             if same_identity(&state.source.spec, &spec) {
                 state.ended = None;
@@ -272,7 +273,7 @@ impl Core {
         let Some(state) = self.sources.get_mut(id) else {
             return;
         };
-        state.ended = Some(now);
+        state.ended = Some(steady(now));
         if state.source.spec.expiry == Expiry::ByReceiver {
             self.remove_source(id);
         }
@@ -282,7 +283,7 @@ impl Core {
     pub fn sources(&self) -> impl Iterator<Item = (&Arc<Source>, usize, Option<UnixNanos>)> {
         self.sources
             .iter()
-            .map(|state| (&state.source, state.slots.len(), state.ended))
+            .map(|state| (&state.source, state.slots.len(), state.ended.map(unix)))
     }
 
     /// Seeds the fingerprints of a source.

@@ -46,7 +46,7 @@ pub use events::NodeStart;
 pub use events::request::{Interest, ResumePoint, StreamItem, StreamRequest, Subscription};
 pub use exchange::channel;
 pub use exchange::handle::{Busy, Handle, inbox};
-pub use exchange::job::{Inbox, Job, Progress, serve};
+pub use exchange::job::{Inbox, Job, Progress, run_jobs, serve};
 pub use exchange::snapshot::{Snapshot, SnapshotRequest};
 pub use ledger::{DropReason, HiddenReason, Hop, Ledger, RelayTerm, Signal, SourceAccount, Written};
 pub use requests::{Endpoint, RefusedReason, RequestEnd};

@@ -61,7 +61,7 @@ kinds! {
     CoreJobs "core_jobs" Restart "reads of the series for pages, streams and the API",
     ScrapeLoop "scrape_loop" Restart "the scrapes of one target",
     ScrapeConnection "scrape_connection" Contain "a connection to a target",
-    OtlpReceiver "otlp_receiver" Restart "expiry of silent OTLP sources",
+    OtlpReceiver "otlp_receiver" Essential "expiry of silent OTLP sources",
     OtlpListener "otlp_listener" Restart "an OTLP port",
     OtlpConnection "otlp_connection" Contain "a connection of an OTLP sender",
     RelayIntake "relay_intake" Restart "relays on their way to the ingest thread",

@@ -45,7 +45,7 @@ pub fn contained_send(kind: Kind, run: impl Future<Output = ()> + Send + 'static
     tokio::spawn(containing(kind, run))
 }
 
-/// [`contained`], in a set.
+/// [`contained`], in a set that aborts it when it is dropped.
 pub fn contained_in(set: &mut JoinSet<()>, kind: Kind, run: impl Future<Output = ()> + 'static) {
     set.spawn_local(containing(kind, run));
 }
@@ -72,7 +72,12 @@ pub fn thread<T: Send + 'static>(
     run: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<std::thread::JoinHandle<Result<T, Panicked>>> {
     let builder = std::thread::Builder::new().name(kind.as_str().to_owned());
-    builder.spawn(move || call(kind, run))
+    builder.spawn(move || {
+        call(kind, || {
+            fault::point(kind.as_str());
+            run()
+        })
+    })
 }
 
 /// Runs blocking work on a thread of its own, which the exit of the process does not wait for. `Err`: the work panicked.

@@ -14,7 +14,7 @@ use crate::request::{BadRequest, Request};
 use crate::ring::Gap;
 use crate::session::{ClientFrames, Session};
 use crate::source::RowSource;
-use dichroic_model::clock::now;
+use dichroic_model::clock::{now, steady};
 use dichroic_model::{EventKind, GapReason, UnixNanos};
 use dichroic_pipeline::{Busy, Handle, Hop, ResumePoint, StreamRequest, Subscription};
 use dichroic_wire::hello::{Cursor, MINOR_OF_MIXED, SubscribeKind};
@@ -186,7 +186,7 @@ impl SharedState {
         request: Request,
         admission: Admission,
     ) -> Result<OpenSubscription, SubscribeError> {
-        let now = now();
+        let now = steady(now());
         let replay = |replay: Duration| now.saturating_sub(replay.as_nanos() as u64);
         let stream = StreamRequest {
             kind: match request.kind {

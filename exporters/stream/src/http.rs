@@ -9,6 +9,7 @@ use crate::query;
 use crate::registry::Format;
 use crate::session::Session;
 use bytes::Bytes;
+use dichroic_tasks::Kind;
 use dichroic_wire::hello::MINOR_OF_MIXED;
 use dichroic_wire::{GoodbyeCode, limits};
 use http::{Method, Response, StatusCode, header, request::Parts};
@@ -96,7 +97,7 @@ impl Exporter {
         let opened = shared.open(client, Some(request)).await?;
         let (ours, theirs) = duplex(PIPE);
         let epoch = opened.hello.epoch as u64;
-        tokio::spawn(async move {
+        dichroic_tasks::contained_send(Kind::StreamSubscriber, async move {
             let (reader, writer) = split(ours);
             let session = Session {
                 reader,

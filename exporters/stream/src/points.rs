@@ -137,7 +137,7 @@ impl PointSource {
             self.next_sweep = now + SWEEP;
             self.release_expired(out, encoder);
         }
-        let started = clock::now();
+        let started = clock::steady(clock::now());
         let snapshot = SnapshotRequest {
             filter: Some(Box::new(series_filter(&self.request))),
             changed_since: self.since,

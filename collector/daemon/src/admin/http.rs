@@ -6,6 +6,7 @@
 
 use crate::config::values::Secret;
 use bytes::Bytes;
+use dichroic_tasks::{Kind, Stopped};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -16,6 +17,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -31,21 +33,38 @@ const CONNECTIONS: usize = 512;
 /// Time limit for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Accepts until `stop` is set, then finishes open requests.
-pub async fn serve<H, F>(listener: TcpListener, handler: H, mut stop: watch::Receiver<bool>)
+/// Starts a listener, which accepts until `stop` is set. Open requests are finished then.
+pub fn start<H, F>(listener: TcpListener, handler: H, mut stop: watch::Receiver<bool>)
 where
     H: Fn(Request<Incoming>) -> F + 'static,
     F: Future<Output = Answer> + 'static,
 {
     let handler = Rc::new(handler);
-    let room = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let address = listener.local_addr();
+    let address = address.map_or_else(|_| String::new(), |address| address.to_string());
+    dichroic_tasks::restart(Kind::HttpListener, address, async move || {
+        serve(&listener, &handler, &room, &mut stop).await
+    });
+}
+
+async fn serve<H, F>(
+    listener: &TcpListener,
+    handler: &Rc<H>,
+    room: &Arc<Semaphore>,
+    stop: &mut watch::Receiver<bool>,
+) -> Stopped
+where
+    H: Fn(Request<Incoming>) -> F + 'static,
+    F: Future<Output = Answer> + 'static,
+{
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else {
-            return;
+            return Stopped;
         };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = stop.wait_for(|stop| *stop) => return Stopped,
         };
         let Ok((stream, _)) = accepted else {
             // Usually there is no free file descriptor: wait, do not spin.
@@ -55,7 +74,7 @@ where
         let _ = stream.set_nodelay(true);
         let handler = handler.clone();
         let mut stop = stop.clone();
-        tokio::task::spawn_local(async move {
+        dichroic_tasks::contained(Kind::HttpConnection, async move {
             let _permit = permit;
             let service = hyper::service::service_fn(move |request| {
                 let answer = handler(request);

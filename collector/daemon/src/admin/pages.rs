@@ -86,6 +86,10 @@ impl Pages {
     }
 
     async fn health(&self) -> Answer {
+        if let Some(task) = dichroic_tasks::failed() {
+            let line = format!("the task {task} panicked; the collector stops");
+            return http::text(StatusCode::SERVICE_UNAVAILABLE, &line);
+        }
         match tokio::time::timeout(ALIVE, self.core.call(|_| ())).await {
             Ok(Ok(())) => http::text(StatusCode::OK, "ok"),
             _ => http::text(

@@ -10,6 +10,7 @@ use dichroic_beam_attach::Error;
 use dichroic_beam_attach::attach::{self, AttachResult, DetachResult, NodeTarget};
 use dichroic_beam_attach::connection::Connection;
 use dichroic_beam_attach::destination::RelayDestination;
+use dichroic_tasks::{Kind, Stopped};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -128,11 +129,12 @@ fn supervise(
     };
     let target = node.target(destinations).ok()?;
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::task::spawn_local(async move {
-        if let Some(previous) = previous {
+    let (name, mut stopped, mut previous) = (node.node.clone(), stopped, previous);
+    let task = dichroic_tasks::restart(Kind::AttachLoop, name, async move || {
+        if let Some(previous) = previous.take() {
             let _ = previous.await;
         }
-        attach_until_stopped(target, stopped).await;
+        attach_until_stopped(&target, &mut stopped).await
     });
     Some(Attachment {
         entry: node.clone(),
@@ -166,7 +168,7 @@ impl From<Error> for NotAttached {
     }
 }
 
-async fn attach_until_stopped(target: NodeTarget, mut stopped: watch::Receiver<bool>) {
+async fn attach_until_stopped(target: &NodeTarget, stopped: &mut watch::Receiver<bool>) -> Stopped {
     let mut pause = BACKOFF_MIN;
     let mut last = None;
     if let Some(message) = target.cookie.warning() {
@@ -174,8 +176,8 @@ async fn attach_until_stopped(target: NodeTarget, mut stopped: watch::Receiver<b
     }
     loop {
         let started = Instant::now();
-        let Some(failure) = attach_once(&target, &mut stopped, &mut last).await else {
-            return;
+        let Some(failure) = attach_once(target, stopped, &mut last).await else {
+            return Stopped;
         };
         // A failure that repeats at every attempt is logged once.
         if last.as_ref() != Some(&failure) {
@@ -188,7 +190,7 @@ async fn attach_until_stopped(target: NodeTarget, mut stopped: watch::Receiver<b
         }
         tokio::select! {
             () = sleep(pause) => {}
-            _ = stopped.wait_for(|stop| *stop) => return,
+            _ = stopped.wait_for(|stop| *stop) => return Stopped,
         }
         pause = (pause * 2).min(BACKOFF_MAX);
     }

@@ -447,7 +447,7 @@ pub struct Limits {
     pub subscribers: Count<0, MAX_COUNT>,
     /// Time that receivers, pipeline and exporters have to stop.
     #[schemars(example = &"5s")]
-    pub shutdown: Span<0, HOUR>,
+    pub shutdown: Span<100, HOUR>,
 }
 
 impl Default for Limits {

@@ -15,6 +15,7 @@ use crate::listen::handshake::{Accepted, Terms, close_with, goodbye_frame, hands
 use crate::listen::local_socket::Bound;
 use crate::listen::refused::{Reason, Refusals};
 use crate::listen::stream::LocalStream;
+use dichroic_tasks::{Kind, Stopped};
 use dichroic_wire::limits::PENDING_HANDSHAKES;
 use dichroic_wire::{Goodbye, GoodbyeCode};
 use std::io;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 /// How long a new connection waits while there are too many pending handshakes. When all peers reconnect after a restart, their
@@ -76,17 +78,34 @@ impl Listener {
         }
     }
 
-    /// Accepts until it is dropped, and passes each connection to `serve` after its handshake. `page` is the address of the page, for
-    /// peers that send HTTP requests.
-    pub async fn run<F>(
+    /// Accepts until the task is aborted, and passes each connection to `serve` after its handshake. `page` is the address of the page,
+    /// for peers that send HTTP requests.
+    pub fn start<F>(
         self,
         page: Option<SocketAddr>,
         serve: impl Fn(LocalStream, Accepted) -> F + Clone + 'static,
-    ) where
+    ) -> JoinHandle<()>
+    where
         F: Future<Output = ()> + 'static,
     {
         let handshakes = Arc::new(Semaphore::new(PENDING_HANDSHAKES));
         let listener = Rc::new(self);
+        let name = listener.name().to_owned();
+        dichroic_tasks::restart(Kind::LocalListener, name, async move || {
+            listener.run(&handshakes, page, &serve).await
+        })
+    }
+
+    async fn run<F>(
+        self: &Rc<Self>,
+        handshakes: &Arc<Semaphore>,
+        page: Option<SocketAddr>,
+        serve: &(impl Fn(LocalStream, Accepted) -> F + Clone + 'static),
+    ) -> Stopped
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let listener = self;
         loop {
             let mut stream = match listener.accept().await {
                 Ok((stream, None)) => stream,
@@ -94,7 +113,8 @@ impl Listener {
                     listener.count(Reason::User);
                     // Too many at once are closed without an answer.
                     if let Ok(permit) = handshakes.clone().try_acquire_owned() {
-                        tokio::task::spawn_local(refuse_user(stream, message, permit));
+                        let refuse = refuse_user(stream, message, permit);
+                        dichroic_tasks::contained(Kind::LocalConnection, refuse);
                     }
                     continue;
                 }
@@ -110,7 +130,7 @@ impl Listener {
                 continue;
             };
             let (listener, serve) = (listener.clone(), serve.clone());
-            tokio::task::spawn_local(async move {
+            dichroic_tasks::contained(Kind::LocalConnection, async move {
                 let terms = Terms {
                     listener: listener.name(),
                     token: listener.token.as_ref(),

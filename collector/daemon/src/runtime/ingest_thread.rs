@@ -1,7 +1,7 @@
 //! The ingest thread: all receivers and the store.
 //!
 //! One single-threaded tokio runtime. Receivers run as tasks and write into the store synchronously. Between requests the thread serves
-//! reads ([`dichroic_pipeline::serve`]), expires series, and records the self telemetry.
+//! reads ([`dichroic_pipeline::run_jobs`]), expires series, and records the self telemetry.
 
 use crate::config::Config;
 use crate::config::loaded::Loaded;
@@ -18,7 +18,7 @@ use crate::self_telemetry::{SelfTelemetry, Stages};
 use dichroic_model::clock::now;
 use dichroic_model::{Pattern, Protocol, SourceSpec};
 use dichroic_packs::{PackResolver, Selection};
-use dichroic_pipeline::{Core, Handle, Inbox, inbox, serve};
+use dichroic_pipeline::{Core, Handle, Inbox, inbox, run_jobs};
 use dichroic_receiver_beam as beam;
 use dichroic_receiver_otlp as otlp;
 use dichroic_receiver_prometheus::config::ScrapeTarget;
@@ -146,8 +146,8 @@ impl IngestThread {
             grpc: otlp.grpc,
             http: otlp.http,
         };
-        let otlp_task =
-            tokio::task::spawn_local(otlp::serve(otlp, core.clone(), self.stop.receivers.clone()));
+        let otlp_task = otlp::serve(otlp, core.clone(), self.stop.receivers.clone());
+        let otlp_task = dichroic_tasks::essential(Kind::OtlpReceiver, otlp_task);
 
         let mut scraper = Scraper::new(core.clone());
         scraper.set_targets(self.targets.clone());
@@ -156,7 +156,10 @@ impl IngestThread {
         let relays = beam::Receiver::new(beam_config(config, selection));
         let relay_statuses = relays.board();
         let metrics = metrics_text(config);
-        let accept_relays = accept_relays(self.relays, relays.clone(), core.clone());
+        let (mut connections, intake, store) = (self.relays, relays.clone(), core.clone());
+        let accept_relays = dichroic_tasks::restart(Kind::RelayIntake, String::new(), async move || {
+            accept_relays(&mut connections, &intake, &store).await
+        });
 
         let (done, receivers_done) = oneshot::channel();
         let running = Running {
@@ -165,7 +168,7 @@ impl IngestThread {
             otlp: otlp_task,
             scraper,
             relays,
-            accept_relays: tokio::task::spawn_local(accept_relays),
+            accept_relays,
             done,
         };
         let handles = IngestHandles {
@@ -179,7 +182,10 @@ impl IngestThread {
     }
 
     fn spawn_upkeep(&self, core: &Shared, inbox: Inbox) {
-        tokio::task::spawn_local(serve(core.clone(), inbox));
+        let store = core.clone();
+        dichroic_tasks::restart(Kind::CoreJobs, String::new(), async move || {
+            match run_jobs(&store, &inbox).await {}
+        });
         let upkeep = Upkeep {
             core: core.clone(),
             stages: self.stages.clone(),
@@ -193,23 +199,24 @@ impl IngestThread {
 
 /// Serves each relay in a task of its own.
 async fn accept_relays(
-    mut connections: mpsc::Receiver<RelayConnection>,
-    relays: beam::Receiver,
-    core: Shared,
-) {
+    connections: &mut mpsc::Receiver<RelayConnection>,
+    relays: &beam::Receiver,
+    core: &Shared,
+) -> Stopped {
     while let Some(connection) = connections.recv().await {
         // Fails without a free file descriptor; the relay reconnects.
         let Ok(stream) = LocalStream::from_std(connection.stream) else {
             continue;
         };
         let (relays, core) = (relays.clone(), core.clone());
-        tokio::task::spawn_local(async move {
+        dichroic_tasks::contained(Kind::RelaySession, async move {
             let read_ahead = connection.read_ahead;
             relays
                 .serve_relay(stream, connection.hello, &read_ahead, core)
                 .await;
         });
     }
+    Stopped
 }
 
 /// The running receivers.

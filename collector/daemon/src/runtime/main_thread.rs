@@ -141,7 +141,7 @@ impl MainThread<'_> {
             let pages = pages.clone();
             async move { pages.answer(&request).await }
         };
-        tokio::task::spawn_local(http::serve(listener, handler, self.stop.exporters.clone()));
+        http::start(listener, handler, self.stop.exporters.clone());
     }
 
     fn serve_admin(
@@ -166,7 +166,7 @@ impl MainThread<'_> {
             let admin = admin.clone();
             async move { admin.answer(request).await }
         };
-        tokio::task::spawn_local(http::serve(listener, handler, self.stop.exporters.clone()));
+        http::start(listener, handler, self.stop.exporters.clone());
         Ok(())
     }
 
@@ -183,7 +183,7 @@ impl MainThread<'_> {
                     refusals.clone(),
                 )
             };
-            tokio::task::spawn_local(listener.run(page, serve))
+            listener.start(page, serve)
         };
         listeners.into_iter().map(serve).collect()
     }

@@ -26,7 +26,7 @@ use crate::runtime::reload::{self, Reloader};
 use crate::runtime::shutdown::{Deadline, StopSender};
 use crate::self_telemetry::{Stages, otlp};
 use dichroic_beam_attach::destination::RelayDestination;
-use dichroic_tasks::{Kind, Panicked};
+use dichroic_tasks::{Kind, Panicked, fault};
 use std::io::Write;
 use std::path::Path;
 use std::pin::pin;
@@ -40,6 +40,8 @@ use tokio::task::LocalSet;
 
 /// Longest wait for the log to be written before the exit.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+/// Part of `limits.shutdown` that the last export of own traces and logs may take: its endpoint may be gone.
+const EXPORT_SHARE: u32 = 5;
 /// How long the ingest thread may take to end after its receivers have stopped.
 const JOIN_LIMIT: Duration = Duration::from_secs(1);
 
@@ -52,7 +54,9 @@ pub fn run(args: &cli::Run) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = dichroic_tasks::call(Kind::Main, || on_this_thread(start(args, &log)));
+    let result = dichroic_tasks::call(Kind::Main, || {
+        on_this_thread(fault::injected(Kind::Main, start(args, &log)))
+    });
     let result = result.unwrap_or(Err(RunError::TaskPanicked(Kind::Main)));
     let code = match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -118,7 +122,8 @@ async fn run_with_telemetry(
     if let Some(export) = export {
         // After a failed start there is only its log to export.
         let stopping = *served.as_ref().unwrap_or(&Instant::now());
-        export.finish(stopping + limit);
+        let share = Instant::now() + limit / EXPORT_SHARE;
+        export.finish(share.min(stopping + limit));
     }
     served.map(drop)
 }

@@ -2,6 +2,7 @@
 
 use super::Core;
 use crate::series::slot::SeriesRef;
+use dichroic_model::clock::steady;
 use dichroic_model::{SourceId, UnixNanos};
 
 /// Series that expire per sweep: about half a millisecond.
@@ -37,6 +38,7 @@ impl Core {
     /// Expires series that are due, a bounded number per call. Call it at least twice a second; ten times a second while it returns
     /// `true`, because more is due.
     pub fn sweep(&mut self, now: UnixNanos) -> bool {
+        let now = steady(now);
         self.clock = self.clock.max(now);
         self.events.sweep(now);
         let mut budget = PER_SWEEP;

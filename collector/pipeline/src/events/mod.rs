@@ -14,6 +14,7 @@ use crate::budget::{Budget, Part, Reservation};
 use claim::{Claim, Claims};
 pub use demand::NodeStart;
 use demand::{Demand, missed};
+use dichroic_model::clock::{steady, unix};
 use dichroic_model::{
     Batch, EventKind, EventSchema, GapReason, Limits, Pattern, SECOND, Source, SourceId, TimeRange, UnixNanos,
 };
@@ -141,21 +142,23 @@ impl Events {
     }
 
     pub(crate) fn subscribe(&mut self, request: StreamRequest, now: UnixNanos) -> Option<Subscription> {
-        self.subscribers.sweep(now);
+        let steady = steady(now);
+        self.subscribers.sweep(steady);
         if self.subscribers.is_full() {
             return None;
         }
         let replay = &self.replays[index(request.kind)];
         let back_to = match request.resume_from {
             Some(from) => Some(replay.time_of(from)),
-            None => request.replay_from.filter(|time| *time < now),
+            None => request.replay_from.filter(|time| *time < steady),
         };
+        // Gaps have times of the wall clock, as events have.
         let claim = match (request.resume_from, back_to) {
             (Some(from), _) => Claim::Cursor {
-                earliest: replay.oldest().unwrap_or(now.saturating_sub(self.replay_age)),
+                earliest: (replay.oldest()).map_or(now.saturating_sub(self.replay_age), unix),
                 restarted: from.restarted,
             },
-            (None, Some(time)) => Claim::Time(time),
+            (None, Some(time)) => Claim::Time(unix(time)),
             (None, None) => Claim::Live(now),
         };
         let mut backlog = replay.backlog(&request, claim);
@@ -178,7 +181,7 @@ impl Events {
         if let Some(back_to) = back_to
             && self.matches_nothing(&request)
         {
-            backlog.extend(missed(None, Vec::new(), back_to, now).item(&request));
+            backlog.extend(missed(None, Vec::new(), unix(back_to), now).item(&request));
         }
         let claims = Claims {
             claim,
@@ -248,13 +251,13 @@ impl Events {
         self.demand.remove(source);
     }
 
-    /// Removes disconnected subscribers and ended leases.
+    /// Removes disconnected subscribers and ended leases. `now`: of the steady clock.
     pub(crate) fn sweep(&mut self, now: UnixNanos) {
         self.subscribers.sweep(now);
     }
 
     pub(crate) fn interest(&mut self, now: UnixNanos) -> &Interest {
-        self.subscribers.sweep(now);
+        self.subscribers.sweep(steady(now));
         self.subscribers.interest()
     }
 

@@ -43,7 +43,7 @@ pub struct StreamRequest {
     pub kind: EventKind,
     /// Name patterns; one must match.
     pub patterns: Vec<Pattern>,
-    /// Start with the replayed rows received at or after this time.
+    /// Start with the replayed rows received at or after this time of the [steady clock](dichroic_model::clock).
     pub replay_from: Option<UnixNanos>,
     /// Start with the replayed rows and gaps from this position on; takes precedence over `replay_from`.
     pub resume_from: Option<ResumePoint>,

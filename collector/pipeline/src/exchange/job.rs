@@ -6,6 +6,7 @@ use crate::core::Core;
 use crate::sync::{Arc, ArrayQueue, AtomicBool, AtomicWaker, Ordering, fence, register};
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -83,8 +84,13 @@ impl Drop for Inbox {
 
 /// Runs jobs until it is dropped, one step at a time, and yields to other tasks of the thread after each.
 pub async fn serve(core: Rc<RefCell<Core>>, inbox: Inbox) {
+    match run_jobs(&core, &inbox).await {}
+}
+
+/// As [`serve`]. After a panic it can be called again: the jobs that were running are lost, and their callers get [`Busy`](crate::Busy).
+pub async fn run_jobs(core: &RefCell<Core>, inbox: &Inbox) -> Infallible {
     let mut running: VecDeque<Box<dyn Job>> = VecDeque::new();
-    std::future::poll_fn(move |cx| -> Poll<()> {
+    std::future::poll_fn(move |cx| -> Poll<Infallible> {
         register(&inbox.0.waker, cx.waker());
         while let Some(job) = inbox.0.queue.pop() {
             running.push_back(job);

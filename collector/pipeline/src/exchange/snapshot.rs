@@ -33,7 +33,8 @@ pub type SeriesFilter = Box<dyn Fn(&SeriesMeta) -> bool + Send>;
 pub struct SnapshotRequest {
     /// Copies only series for which this returns true.
     pub filter: Option<SeriesFilter>,
-    /// Copies only series written at or after this time. The resolution is a tenth of a second, so slightly older ones may be included.
+    /// Copies only series written at or after this time of the [steady clock](dichroic_model::clock). The resolution is a tenth of a
+    /// second, so slightly older ones may be included.
     pub changed_since: Option<UnixNanos>,
     /// Capacity of the channel in chunks; 0 means 4.
     pub capacity: usize,

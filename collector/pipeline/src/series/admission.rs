@@ -168,7 +168,7 @@ impl Series {
     }
 
     /// Creates the slot of a new series. The caller sets its positions in other lists.
-    pub(crate) fn insert(&mut self, candidate: Candidate, now: UnixNanos) -> SeriesRef {
+    pub(crate) fn insert(&mut self, candidate: Candidate, steady: UnixNanos) -> SeriesRef {
         let Candidate {
             meta,
             quota,
@@ -198,7 +198,7 @@ impl Series {
             quota,
             time: 0,
             generation,
-            touched: self.tenths(now),
+            touched: self.tenths(steady),
             resolution: self.resolution,
             meta: Some(Arc::new(meta)),
         };

@@ -31,6 +31,7 @@ use crate::ledger::HiddenReason;
 use crate::row::RowValue;
 use attribute_encoding::AttributeNameSets;
 use bounds::BoundLists;
+use dichroic_model::clock::steady;
 use dichroic_model::{Exemplar, Fingerprinter, Limits, UnixNanos};
 use meta::{MetricStreams, SeriesMeta};
 use scopes::Scopes;
@@ -149,9 +150,15 @@ impl Series {
         (slot.generation == series.generation && slot.meta.is_some()).then_some(slot)
     }
 
+    /// When a point arrived, as its series records it: on the steady clock.
     #[inline]
-    pub(crate) fn tenths(&self, now: UnixNanos) -> u32 {
-        (now.saturating_sub(self.epoch) / TENTH) as u32
+    pub(crate) fn touched(&self, now: UnixNanos) -> u32 {
+        self.tenths(steady(now))
+    }
+
+    #[inline]
+    pub(crate) fn tenths(&self, steady: UnixNanos) -> u32 {
+        (steady.saturating_sub(self.epoch) / TENTH) as u32
     }
 
     /// What the series holds: its slot and its other writers.

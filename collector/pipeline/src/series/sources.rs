@@ -19,6 +19,7 @@ pub(crate) struct SourceState {
     by_metric: HashMap<MetricId, usize>,
     /// Number of its series that are exempt from the limits.
     pub(crate) reports: usize,
+    /// On the steady clock.
     pub(crate) ended: Option<UnixNanos>,
     bytes: usize,
 }

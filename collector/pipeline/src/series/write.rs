@@ -29,7 +29,7 @@ impl Series {
     /// states a new start.
     #[inline]
     pub(crate) fn set_number(&mut self, series: SeriesRef, value: Number, times: Times) -> WriteResult {
-        let touched = self.tenths(times.now);
+        let touched = self.touched(times.now);
         let mut slot = live(&mut self.slots, series)?;
         if is_other_start(slot, times) {
             self.switch_writer(series.index, times)?;
@@ -87,7 +87,7 @@ impl Series {
         point: &HistogramPoint<'_>,
         times: Times,
     ) -> WriteResult {
-        let touched = self.tenths(times.now);
+        let touched = self.touched(times.now);
         let mut slot = live(&mut self.slots, series)?;
         if is_other_start(slot, times) {
             let bounds = match &slot.cell {
@@ -146,7 +146,7 @@ impl Series {
         point: &ExponentialPoint<'_>,
         times: Times,
     ) -> WriteResult {
-        let (touched, max) = (self.tenths(times.now), self.limits.buckets);
+        let (touched, max) = (self.touched(times.now), self.limits.buckets);
         let mut new = exponential(point, max)?;
         let mut slot = live(&mut self.slots, series)?;
         if is_other_start(slot, times) {
@@ -221,7 +221,7 @@ impl Series {
         point: &SummaryPoint<'_>,
         times: Times,
     ) -> WriteResult {
-        let (touched, max) = (self.tenths(times.now), self.limits.buckets);
+        let (touched, max) = (self.touched(times.now), self.limits.buckets);
         if point.quantiles.len() > max {
             return Err(DropReason::Buckets);
         }
@@ -294,7 +294,7 @@ impl Series {
         times: Times,
         add: impl FnOnce(&mut Slot, usize) -> Result<(), DropReason>,
     ) -> WriteResult {
-        let (touched, max) = (self.tenths(times.now), self.limits.buckets);
+        let (touched, max) = (self.touched(times.now), self.limits.buckets);
         let Times { start, time, now } = times;
         let slot = live(&mut self.slots, series)?;
         let last = slot.time;

@@ -1,7 +1,7 @@
 //! EVENTS of a relay → batches of the stream: checked, rewritten to the collector's schema, source and position, published as bytes.
 
 use crate::stream_spec::StreamSpec;
-use dichroic_model::{Batch, EventKind, EventSchema, SECOND, Source, UnixNanos};
+use dichroic_model::{Batch, EventKind, EventSchema, SECOND, Source, UnixNanos, clock};
 use dichroic_pipeline::{Core, Signal};
 use dichroic_wire::limits::SCHEMAS_PER_RELAY;
 use dichroic_wire::{Cell, Events, EventsHeader, EventsScratch, StreamEntry, events};
@@ -207,7 +207,7 @@ impl RelayStreams {
             source: source.clone(),
             position,
             rows: rows as u32,
-            received: now,
+            received: clock::steady(now),
             body,
         });
         Ok((header.schema, rows as u64, Published::Yes))

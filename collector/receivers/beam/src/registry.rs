@@ -8,6 +8,7 @@
 use crate::config::Config;
 use crate::relay::{Relay, RetainedState, source_spec};
 use crate::status::StatusBoard;
+use dichroic_model::clock::steady;
 use dichroic_model::{SECOND, SourceId, UnixNanos};
 use dichroic_pipeline::{Core, NodeStart};
 use dichroic_wire::control::RETRY_DEFAULT_BACKOFF;
@@ -301,7 +302,7 @@ impl Registry {
         self.0.board.write(&connection.key, status);
         relay.disconnected(store, now);
         store.end_source(id, now);
-        (node.live, node.ended, node.retained) = (None, now, relay.retain());
+        (node.live, node.ended, node.retained) = (None, steady(now), relay.retain());
     }
 
     fn is_live(&self, key: &str) -> bool {
@@ -335,7 +336,7 @@ impl Registry {
         let disconnected = |node: &Node| node.live.is_none();
         let mut removed: Vec<String> = nodes
             .iter()
-            .filter(|(_, node)| disconnected(node) && node.ended + RETAIN_NODE < now)
+            .filter(|(_, node)| disconnected(node) && node.ended + RETAIN_NODE < steady(now))
             .map(|(key, _)| key.clone())
             .collect();
         if nodes.len() - removed.len() > most {

@@ -4,6 +4,7 @@
 //! ends with its scrape.
 
 use bytes::Bytes;
+use dichroic_tasks::Kind;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -180,7 +181,7 @@ async fn connect(target: &ScrapeTarget) -> Result<Connection, FetchError> {
     let (sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| FetchError::Http(error.to_string()))?;
-    let driver = tokio::task::spawn_local(async move {
+    let driver = dichroic_tasks::contained(Kind::ScrapeConnection, async move {
         let _ = connection.await; // the sender returns its error
     });
     Ok(Connection { sender, driver })

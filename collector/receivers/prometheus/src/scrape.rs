@@ -16,6 +16,7 @@ use dichroic_model::{
     Factor, MetricKind, NameStyle, Number, Runtime, Scope, SeriesDef, Source, Temporality, UnixNanos,
 };
 use dichroic_pipeline::{Core, Times};
+use dichroic_tasks::{Kind, Stopped};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -179,7 +180,7 @@ impl Scraper {
             violations: Vec::new(),
         };
         self.statuses.lock().insert(key.to_owned(), status);
-        let scrapes = TargetLoop {
+        let mut scrapes = TargetLoop {
             key: key.to_owned(),
             target: target.clone(),
             state: state.clone(),
@@ -187,11 +188,14 @@ impl Scraper {
             statuses: self.statuses.clone(),
             client: Client::default(),
             body: Vec::new(),
+            scraped: 0,
+            scraping: false,
         };
+        let url = target.url();
         RunningTarget {
             target,
             state,
-            task: tokio::task::spawn_local(scrapes.run()),
+            task: dichroic_tasks::restart(Kind::ScrapeLoop, url, async move || scrapes.run().await),
         }
     }
 }
@@ -215,6 +219,10 @@ struct TargetLoop {
     statuses: TargetStatuses,
     client: Client,
     body: Vec<u8>,
+    /// Start of the last scrape.
+    scraped: UnixNanos,
+    /// During a scrape; after a panic, that it interrupted one.
+    scraping: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -225,21 +233,44 @@ enum ScrapeError {
     Page(#[from] PageError),
     #[error("too many sources; raise limits.sources")]
     Sources,
+    #[error("the scrape panicked; this is a bug, please report it with the log")]
+    Panicked,
 }
 
 /// Spreads the scrapes of different targets, yet keeps the first page soon.
 const LARGEST_OFFSET: Duration = Duration::from_millis(500);
 
 impl TargetLoop {
-    async fn run(mut self) {
+    async fn run(&mut self) -> Stopped {
+        if std::mem::take(&mut self.scraping) {
+            self.recover();
+        }
         let share = foldhash::fast::FixedState::default().hash_one(&self.key) as f64 / u64::MAX as f64;
         tokio::time::sleep(LARGEST_OFFSET.min(self.target.interval / 10).mul_f64(share)).await;
         let mut ticks = tokio::time::interval(self.target.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
+            self.scraping = true;
             self.scrape().await;
+            self.scraping = false;
         }
+    }
+
+    /// After a panic: the page that was being read is lost, so the series of the target are unknown. They expire, and `up` is 0.
+    fn recover(&mut self) {
+        self.client = Client::default();
+        let scraped = now();
+        let mut state = self.state.borrow_mut();
+        let store = &mut self.store.borrow_mut();
+        state.page = Page::default();
+        if let Some(source) = state.source.take() {
+            store.remove_source(source.id);
+        }
+        let _ = state.open(&self.target, store, None);
+        state.report(store, None, Duration::ZERO);
+        drop(state);
+        self.post(Err(ScrapeError::Panicked), Duration::ZERO, scraped);
     }
 
     async fn scrape(&mut self) {
@@ -260,10 +291,12 @@ impl TargetLoop {
 
     async fn scrape_once(&mut self, span: &Span) {
         let (start, scraped) = (Instant::now(), now());
+        // The clock was set back: points of this scrape are not older than those before.
+        let set_back = scraped < std::mem::replace(&mut self.scraped, scraped);
         let fetched = self.client.get(&self.target, &mut self.body);
         let result = match fetched.instrument(tracing::info_span!("scrape.fetch")).await {
             Ok(content_type) => {
-                let ingested = self.ingest_page(content_type.as_deref(), scraped);
+                let ingested = self.ingest_page(content_type.as_deref(), scraped, set_back);
                 ingested.instrument(tracing::info_span!("scrape.ingest")).await
             }
             Err(error) => Err(error.into()),
@@ -288,7 +321,7 @@ impl TargetLoop {
         let store = &mut self.store.borrow_mut();
         // So that `up` is 0 from the first scrape on, even if no page was ever read.
         let _ = state.open(&self.target, store, None);
-        state.report(store, result.as_ref().ok(), duration, scraped);
+        state.report(store, result.as_ref().ok(), duration);
         drop(state);
         self.post(result, duration, scraped);
         // Releases the memory of an earlier, larger page.
@@ -299,6 +332,7 @@ impl TargetLoop {
         &self,
         content_type: Option<&str>,
         scraped: UnixNanos,
+        set_back: bool,
     ) -> Result<Ingested, ScrapeError> {
         let runtime = Some(runtime_of(&self.body));
         let source = self
@@ -311,13 +345,15 @@ impl TargetLoop {
         } else {
             Format::of(content_type, self.target.fallback, self.target.strict)?
         };
+        let now = now();
         let times = ScrapeTimes {
-            scraped,
-            now: now(),
+            scraped: if set_back { now } else { scraped },
+            now,
             honor_timestamps: self.target.honor_timestamps,
         };
         // Moved out of the state, which another task may borrow during a pause.
         let mut page = std::mem::take(&mut self.state.borrow_mut().page);
+        dichroic_tasks::fault::point("scrape_page");
         let exposition = Exposition {
             body: &self.body,
             format,
@@ -391,7 +427,7 @@ impl TargetState {
     }
 
     /// Writes the series that Prometheus adds to every scrape. They are not samples of the target, so the ledger does not count them.
-    fn report(&self, store: &mut Core, result: Option<&Ingested>, duration: Duration, scraped: UnixNanos) {
+    fn report(&self, store: &mut Core, result: Option<&Ingested>, duration: Duration) {
         let Some(source) = &self.source else { return };
         let samples = result.map_or(0, |ingested| ingested.samples);
         let added = result.map_or(0, |ingested| ingested.added);
@@ -424,12 +460,12 @@ impl TargetState {
             ),
         ];
         for (name, help, value) in reported {
-            report_one(store, source, name, help, value, scraped);
+            report_one(store, source, name, help, value);
         }
     }
 }
 
-fn report_one(store: &mut Core, source: &Source, name: &str, help: &str, value: Number, scraped: UnixNanos) {
+fn report_one(store: &mut Core, source: &Source, name: &str, help: &str, value: Number) {
     let fp = store
         .fingerprinter(source.id)
         .with(b"of the scrape")
@@ -452,15 +488,7 @@ fn report_one(store: &mut Core, source: &Source, name: &str, help: &str, value: 
         store.define_report(fp, def)
     });
     if let Ok(series) = series {
-        let _ = store.set_number(
-            series,
-            value,
-            Times {
-                start: 0,
-                time: scraped,
-                now: now(),
-            },
-        );
+        let _ = store.set_number(series, value, Times::at(now()));
     }
 }
 

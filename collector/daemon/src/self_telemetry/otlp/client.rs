@@ -6,6 +6,7 @@
 use crate::config::telemetry::{OtlpExport, OtlpProtocol};
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
+use dichroic_tasks::Kind;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -79,16 +80,15 @@ impl Client {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
         let io = TokioIo::new(stream);
-        // The task ends when the sender is dropped.
         Ok(match self.protocol {
             OtlpProtocol::Http => {
                 let (sender, connection) = http1::handshake(io).await?;
-                tokio::spawn(connection);
+                drive(connection);
                 Connection::Http1(sender)
             }
             OtlpProtocol::Grpc => {
                 let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
-                tokio::spawn(connection);
+                drive(connection);
                 Connection::Http2(sender)
             }
         })
@@ -143,6 +143,11 @@ impl Client {
         }
         Ok(Request::from_parts(head, body))
     }
+}
+
+/// Runs a connection until its sender is dropped. The sender returns its error.
+fn drive<T>(connection: impl Future<Output = T> + Send + 'static) {
+    dichroic_tasks::contained_send(Kind::TelemetryConnection, async move { drop(connection.await) });
 }
 
 impl Connection {

@@ -9,6 +9,7 @@ mod queue;
 
 use crate::config::telemetry::OtlpExport;
 use client::{Client, TIMEOUT};
+use dichroic_tasks::{Kind, Panicked, Stopped, restarting};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
@@ -43,7 +44,7 @@ pub struct Export {
     spans: Arc<Queue<Span>>,
     logs: Arc<Queue<Record>>,
     stop: watch::Sender<Option<Instant>>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Result<(), Panicked>>,
 }
 
 /// Starts the thread, which connects when there is something to send.
@@ -56,14 +57,15 @@ pub fn start(config: &OtlpExport) -> Result<Export, String> {
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    let thread = std::thread::Builder::new()
-        .name("telemetry".to_owned())
-        .spawn(move || {
-            runtime.block_on(worker.run(stopped));
-            // A pending name lookup must not delay the exit.
-            runtime.shutdown_background();
-        })
-        .map_err(|error| error.to_string())?;
+    let thread = dichroic_tasks::thread(Kind::TelemetryExport, move || {
+        let run = restarting(Kind::TelemetryExport, String::new(), async || {
+            worker.run(stopped.clone()).await
+        });
+        runtime.block_on(run);
+        // A pending name lookup must not delay the exit.
+        runtime.shutdown_background();
+    });
+    let thread = thread.map_err(|error| error.to_string())?;
     Ok(Export {
         spans,
         logs,
@@ -174,7 +176,7 @@ impl Worker {
         })
     }
 
-    async fn run(self, stop: watch::Receiver<Option<Instant>>) {
+    async fn run(&self, stop: watch::Receiver<Option<Instant>>) -> Stopped {
         let mut deadline = stop.clone();
         let limit = async {
             let deadline = match deadline.wait_for(Option::is_some).await {
@@ -190,6 +192,7 @@ impl Worker {
         }
         self.spans.abandon();
         self.logs.abandon();
+        Stopped
     }
 
     /// Exports at each interval, and once more after `stop`.

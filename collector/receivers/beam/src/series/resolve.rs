@@ -3,6 +3,7 @@
 use super::{Applied, Continuity, SeriesTable, State, pending_label_bytes};
 use super::{InvalidRow, undefined};
 use dichroic_model::attributes::Attributes;
+use dichroic_model::clock::steady;
 use dichroic_model::{AttributeValue, NameStyle, SECOND, SeriesDef, Temporality, UnixNanos};
 use dichroic_pipeline::{Core, DropReason, SeriesRef};
 use std::borrow::Cow;
@@ -28,7 +29,7 @@ impl SeriesTable {
             State::Free => return Err(undefined(id)),
             State::Account => return Ok(Err(Applied::Account)),
             State::Withdrawn => return Ok(Err(Applied::Dropped(DropReason::Withdrawn))),
-            State::Refused(reason) if self.details[index].as_ref().is_none_or(|k| k.retry > now) => {
+            State::Refused(reason) if self.details[index].as_ref().is_none_or(|k| k.retry > steady(now)) => {
                 return Ok(Err(Applied::Dropped(reason)));
             }
             State::Live => {
@@ -87,7 +88,7 @@ impl SeriesTable {
             Err(reason) => {
                 (entry.state, entry.series) = (State::Refused(reason), None);
                 if let Some(detail) = &mut self.details[index] {
-                    detail.retry = now + ADMISSION_RETRY;
+                    detail.retry = steady(now) + ADMISSION_RETRY;
                 }
                 return Err(Applied::Dropped(reason));
             }

@@ -8,7 +8,7 @@ use super::attributes::{wire_map, wire_value};
 use super::resource_scope::ResourceScope;
 use super::tally::Tally;
 use crate::protobuf::{Content, Cursor, ProtobufError, text};
-use dichroic_model::{Batch, EventKind, EventSchema, Source, UnixNanos};
+use dichroic_model::{Batch, EventKind, EventSchema, Source, UnixNanos, clock};
 use dichroic_pipeline::{Core, DropReason, NotAdmitted, Signal};
 use dichroic_wire::{self as wire, Cell, EventsBuilder, Pushed};
 use std::collections::HashMap;
@@ -211,7 +211,7 @@ fn publish(
                 source: source.clone(),
                 position,
                 rows: rows as u32,
-                received: now,
+                received: clock::steady(now),
                 body,
             });
             tally.applied(signal, rows as u64);

@@ -8,6 +8,7 @@
 use super::attributes::{Pair, pairs};
 use crate::config::SourceRules;
 use crate::protobuf::ProtobufError;
+use dichroic_model::clock::steady;
 use dichroic_model::{
     AttributeValue, Attributes, Expiry, Fingerprinter, Protocol, Runtime, Source, SourceId, SourceSpec,
     UnixNanos, attributes::cut,
@@ -68,7 +69,7 @@ impl Sources {
             && let Some(entry) = self.by_key.get_mut(key)
             && entry.open.source.id == *id
         {
-            entry.seen = now;
+            entry.seen = steady(now);
             return Ok(entry.open.clone());
         }
         let spec = spec(resource, &self.rules).map_err(|_| DropReason::Malformed)?;
@@ -85,7 +86,7 @@ impl Sources {
 
     fn open(&mut self, store: &mut Core, spec: SourceSpec, now: UnixNanos) -> Result<OpenSource, DropReason> {
         if let Some(entry) = self.by_key.get_mut(&spec.key) {
-            entry.seen = now;
+            entry.seen = steady(now);
             return Ok(entry.open.clone());
         }
         let key = spec.key.clone();
@@ -96,7 +97,7 @@ impl Sources {
         let open = OpenSource { source, fingerprints };
         let entry = SourceEntry {
             open: open.clone(),
-            seen: now,
+            seen: steady(now),
         };
         self.by_key.insert(key, entry);
         Ok(open)
@@ -107,7 +108,7 @@ impl Sources {
         let before = self.by_key.len();
         let idle = nanos(self.rules.expire_after);
         self.by_key.retain(|_, entry| {
-            let kept = entry.seen + idle >= now;
+            let kept = entry.seen + idle >= steady(now);
             if !kept {
                 store.end_source(entry.open.source.id, now);
             }

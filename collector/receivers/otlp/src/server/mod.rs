@@ -5,6 +5,7 @@
 //! wrong port works. Nothing here is `Send`: run it in a `LocalSet`.
 
 mod accounted;
+mod activity;
 mod body;
 mod budget;
 mod counters;
@@ -24,10 +25,12 @@ use crate::Ingest;
 use crate::config::{Config, Limits, SourceRules};
 use ::http::HeaderMap;
 use accounted::Accounted;
+use activity::Activity;
 pub use counters::Counters;
 use counters::One;
 use dichroic_model::clock::now;
 use dichroic_pipeline::{Core, RefusedReason};
+use dichroic_tasks::{Kind, Stopped};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto::Builder;
@@ -43,7 +46,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 
 /// Interval of the check for silent sources.
@@ -55,6 +58,8 @@ const FRAME_BYTES: u32 = 1 << 20;
 const HEADER_BYTES: u32 = 16 << 10;
 /// Read buffer of an HTTP/1 connection; it also bounds the head of a request.
 const READ_BYTES: usize = 256 << 10;
+/// How long a connection without a request stays open after the receiver was stopped: for the GOAWAY, and for the last response.
+const IDLE_GRACE: Duration = Duration::from_millis(250);
 const PING: Duration = Duration::from_secs(30);
 /// The first bytes of every HTTP/2 connection (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -120,17 +125,17 @@ pub async fn bind(config: Config) -> Result<Bound, BindError> {
 /// Serves until `stop` is true or its sender is dropped, then gives requests in flight `limits.stop_timeout` to finish.
 ///
 /// Connections that are still open after that are aborted and counted in [`Counters::aborted_connections`].
-pub async fn serve(bound: Bound, store: Rc<RefCell<Core>>, mut stop: watch::Receiver<bool>) {
+pub async fn serve(bound: Bound, store: Rc<RefCell<Core>>, mut stop: watch::Receiver<bool>) -> Stopped {
     let state = Rc::new(ServerState::new(
         bound.limits,
         Ingest::new(bound.sources),
         bound.counters,
         store,
     ));
-    let mut accepting = JoinSet::new();
-    for (transport, listener) in bound.listeners {
-        accepting.spawn_local(accept(listener, transport, state.clone(), stop.clone()));
-    }
+    let listeners = bound.listeners.into_iter();
+    let listeners =
+        listeners.map(|(transport, listener)| listen(transport, listener, state.clone(), stop.clone()));
+    let listeners: Vec<_> = listeners.collect();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -141,19 +146,52 @@ pub async fn serve(bound: Bound, store: Rc<RefCell<Core>>, mut stop: watch::Rece
             }
         }
     }
-    while accepting.join_next().await.is_some() {}
+    for listener in listeners {
+        let _ = listener.await;
+    }
+    Stopped
+}
+
+/// A port and its connections, which outlive a panic of the loop that accepts them.
+struct Port {
+    transport: &'static str,
+    /// `None`: closed.
+    listener: Option<TcpListener>,
+    connections: JoinSet<()>,
+    state: Rc<ServerState>,
+    stop: watch::Receiver<bool>,
+}
+
+fn listen(
+    transport: &'static str,
+    listener: TcpListener,
+    state: Rc<ServerState>,
+    stop: watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    let mut port = Port {
+        transport,
+        listener: Some(listener),
+        connections: JoinSet::new(),
+        state,
+        stop,
+    };
+    dichroic_tasks::restart(Kind::OtlpListener, transport.to_owned(), async move || {
+        accept(&mut port).await
+    })
 }
 
 /// Accepts connections until `stop` is true, then waits for the open ones, at most `limits.stop_timeout`.
-async fn accept(
-    listener: TcpListener,
-    transport: &'static str,
-    state: Rc<ServerState>,
-    mut stop: watch::Receiver<bool>,
-) {
+async fn accept(port: &mut Port) -> Stopped {
+    let Port {
+        transport,
+        listener: listening,
+        connections,
+        state,
+        stop,
+    } = port;
+    let transport = *transport;
     let builder = Rc::new(builder(&state.limits));
-    let mut connections = JoinSet::new();
-    loop {
+    while let Some(listener) = listening {
         let accepted = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
             Some(_) = connections.join_next() => continue,
@@ -165,11 +203,11 @@ async fn accept(
                     "there are {} connections already, the most for one port; reuse connections",
                     state.limits.connections
                 );
-                refuse_connection(&state, transport, peer.ip(), RefusedReason::Connections, message);
+                refuse_connection(state, transport, peer.ip(), RefusedReason::Connections, message);
             }
             Ok((stream, peer)) => {
                 let serving = connection(stream, peer.ip(), builder.clone(), state.clone(), stop.clone());
-                connections.spawn_local(serving);
+                dichroic_tasks::contained_in(connections, Kind::OtlpConnection, serving);
             }
             // Out of file descriptors, or the peer has disconnected: neither may end or spin the loop.
             Err(error) => {
@@ -178,7 +216,7 @@ async fn accept(
             }
         }
     }
-    drop(listener);
+    *listening = None;
     let deadline = Instant::now() + state.limits.stop_timeout;
     while !connections.is_empty() {
         if timeout_at(deadline, connections.join_next()).await.is_err() {
@@ -189,6 +227,7 @@ async fn accept(
     counters
         .aborted_connections
         .set(counters.aborted_connections.get() + connections.len());
+    Stopped
 }
 
 /// Spawns the tasks of HTTP/2 streams on this thread.
@@ -197,7 +236,7 @@ struct Local;
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
+        dichroic_tasks::contained(Kind::OtlpConnection, async move {
             future.await;
         });
     }
@@ -260,11 +299,13 @@ async fn connection(
         }
     };
     let io = io::WriteTimeoutStream::new(stream, state.limits.stall_timeout);
-    let shared = state.clone();
+    let (shared, activity) = (state.clone(), Rc::new(Activity::default()));
+    let active = activity.clone();
     let service = service_fn(move |request| {
-        let state = shared.clone();
+        let (state, active) = (shared.clone(), active.clone());
         async move {
             let _in_flight = One::of(&state.counters.in_flight);
+            let _active = active.begin();
             Ok::<_, Infallible>(if grpc::is_grpc(request.headers()) {
                 grpc::handle(&state, peer, request).await
             } else {
@@ -277,7 +318,10 @@ async fn connection(
         ended = serving.as_mut() => ended,
         _ = stop.wait_for(|stop| *stop) => {
             serving.as_mut().graceful_shutdown();
-            serving.await
+            tokio::select! {
+                ended = serving.as_mut() => ended,
+                () = activity.idle_for(IDLE_GRACE) => return,
+            }
         }
     };
     if let Err(error) = ended {

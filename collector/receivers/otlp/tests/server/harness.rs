@@ -36,7 +36,7 @@ pub struct Server {
     pub store: Rc<RefCell<Core>>,
     pub counters: Rc<Counters>,
     pub stop: watch::Sender<bool>,
-    pub task: JoinHandle<()>,
+    pub task: JoinHandle<dichroic_tasks::Stopped>,
 }
 
 impl Server {
