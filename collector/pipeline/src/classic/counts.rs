@@ -38,17 +38,20 @@ impl ClassicCounts {
         self.counts.clear();
         self.counts.resize(bounds.len() + 1, 0);
         let zero = factor.apply(cell.zero_threshold);
-        self.counts[bounds.partition_point(|b| *b < zero)] += cell.zero_count;
+        add(
+            &mut self.counts[bounds.partition_point(|b| *b < zero)],
+            cell.zero_count,
+        );
         for (index, count) in (i64::from(cell.negative.0)..).zip(&cell.negative.1) {
             let edge = -upper(index - 1, cell.scale, factor);
-            self.counts[bounds.partition_point(|b| *b < edge)] += count;
+            add(&mut self.counts[bounds.partition_point(|b| *b < edge)], *count);
         }
         let mut at = 0;
         for (index, count) in (i64::from(cell.positive.0)..).zip(&cell.positive.1) {
             while at < bounds.len() && self.last[at] < index {
                 at += 1;
             }
-            self.counts[at] += count;
+            add(&mut self.counts[at], *count);
         }
         &self.counts
     }
@@ -64,6 +67,10 @@ impl ClassicCounts {
         self.last
             .extend(bounds.iter().map(|b| last_below(*b, scale, factor)));
     }
+}
+
+fn add(sum: &mut u64, count: u64) {
+    *sum = sum.saturating_add(count);
 }
 
 /// Moves values to the bounds that they are known to be at or below.
@@ -149,6 +156,16 @@ mod tests {
         let under = |bound: f64| counts[SECONDS.iter().position(|b| *b == bound).unwrap()];
         assert_eq!((under(1.0), under(2.5), counts[14]), (1, 2, 5));
         assert_eq!(counts.iter().sum::<u64>(), 8);
+    }
+
+    #[test]
+    fn counts_under_a_bound_saturate() {
+        let mut cell = cell(0, 0, &[u64::MAX, 1]);
+        (cell.zero_count, cell.negative) = (u64::MAX, (0, vec![1, u64::MAX]));
+        let counts = ClassicCounts::default()
+            .counts(&cell, Factor::ONE, &[0.0, 4.0].into())
+            .to_vec();
+        assert_eq!(counts, [u64::MAX, u64::MAX, 0]);
     }
 
     #[test]

@@ -75,17 +75,17 @@ fn side(
         );
     };
     let total = cell.count();
-    let mut beyond = (0, 0);
+    let mut beyond = (0_u64, 0_u64);
     let low = used().find(|at| {
         let edge = lower(*at);
         let far = if edge >= reach.far.0 { counts[*at] } else { 0 };
-        beyond.0 += far;
+        beyond.0 = far.saturating_add(beyond.0);
         edge >= reach.near.0 || (far > 0 && beyond.0 >= MANY && beyond.0.saturating_mul(SHARE) >= total)
     });
     let high = used().rfind(|at| {
         let edge = upper(*at);
         let far = if edge <= reach.far.1 { counts[*at] } else { 0 };
-        beyond.1 += far;
+        beyond.1 = far.saturating_add(beyond.1);
         edge <= reach.near.1 || (far > 0 && beyond.1 >= MANY && beyond.1.saturating_mul(SHARE) >= total)
     });
     (low.map_or(f64::INFINITY, lower), high.map_or(0.0, upper))

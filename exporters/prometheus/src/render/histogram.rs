@@ -48,7 +48,7 @@ impl Buckets<'_> {
             if at > 0 {
                 out.extend_from_within(prefix.clone());
             }
-            total = total.wrapping_add(*count);
+            total = total.saturating_add(*count);
             out.extend_from_slice(le);
             push_count(out, total);
             if let Some(exemplar) = exemplar

@@ -16,6 +16,8 @@ pub struct Series {
     labels: Vec<(String, String)>,
     value: f64,
     counts: Vec<u64>,
+    /// Scale, and offsets of both sides, of an exponential histogram.
+    exponential: (i32, i32, i32),
     start_explicit: bool,
 }
 
@@ -93,6 +95,19 @@ fn labels() -> impl Strategy<Value = Vec<(String, String)>> {
     prop::collection::vec((key.prop_map(str::to_owned), value), 0..4)
 }
 
+/// Few small counts, and any.
+fn counts() -> impl Strategy<Value = Vec<u64>> {
+    let count = prop_oneof![4 => 0..5u64, 1 => any::<u64>()];
+    prop::collection::vec(count, 1..6)
+}
+
+/// Small scales and offsets, and any.
+fn exponential() -> impl Strategy<Value = (i32, i32, i32)> {
+    let scale = prop_oneof![4 => -2..3, 1 => -10..21, 1 => any::<i32>()];
+    let offset = || prop_oneof![4 => -5..5, 1 => -5_000..5_000, 1 => any::<i32>()];
+    (scale, offset(), offset())
+}
+
 pub fn series() -> impl Strategy<Value = Series> {
     let unit = prop::sample::select(vec!["", "s", "ms", "By", "1", "{x}", "seconds"]);
     (
@@ -104,15 +119,13 @@ pub fn series() -> impl Strategy<Value = Series> {
             "[a\"\\\\\n]{0,4}",
             kinds(),
         ),
-        (
-            labels(),
-            values(),
-            prop::collection::vec(0..5u64, 1..6),
-            any::<bool>(),
-        ),
+        (labels(), values(), counts(), exponential(), any::<bool>()),
     )
         .prop_map(
-            |((source, name, scraped, unit, help, kind), (labels, value, counts, start_explicit))| Series {
+            |(
+                (source, name, scraped, unit, help, kind),
+                (labels, value, counts, exponential, start_explicit),
+            )| Series {
                 source,
                 name,
                 scraped,
@@ -122,6 +135,7 @@ pub fn series() -> impl Strategy<Value = Series> {
                 labels,
                 value,
                 counts,
+                exponential,
                 start_explicit,
             },
         )
@@ -161,12 +175,19 @@ pub fn apply(kit: &mut Kit, source: &Source, s: &Series) {
             kit.store.set_histogram(series, &point, times)
         }
         MetricKind::ExponentialHistogram => {
+            let (scale, positive, negative) = s.exponential;
             let point = ExponentialPoint {
-                scale: s.counts[0] as i32 - 2,
+                scale,
                 zero_count: 1,
                 zero_threshold: s.value.abs().min(1.0),
-                positive: Buckets { offset: -2, counts },
-                negative: Buckets { offset: 3, counts },
+                positive: Buckets {
+                    offset: positive,
+                    counts,
+                },
+                negative: Buckets {
+                    offset: negative,
+                    counts,
+                },
                 sum,
                 min_max: None,
             };
