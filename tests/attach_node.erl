@@ -152,7 +152,7 @@ snapshot() ->
     [{handlers, lists:sort([{Id, E} || #{id := Id, event_name := E} <- telemetry:list_handlers([])])},
      {modules, lists:sort(Loaded)},
      {old_code, [M || M <- Loaded, erlang:check_old_code(M)]},
-     {ours, [M || M <- [dichroic_attach, dichroic_discover, dichroic_handler, dichroic_sup], erlang:check_old_code(M)]},
+     {ours, [M || M <- [dichroic_attach, dichroic_visit, dichroic_handler, dichroic_sup], erlang:check_old_code(M)]},
      {processes, lists:sort([process_name(P) || P <- processes()])},
      {ports, lists:sort([Name || P <- erlang:ports(), {name, Name} <- [erlang:port_info(P, name)]])},
      {tables, lists:sort([ets:info(T, name) || T <- ets:all()])},

@@ -44,7 +44,7 @@ class Discovery(Process):
 def counting(node: BareNode, event: str) -> bool:
     """Whether a discovery counts the event, whose name has commas."""
     ids = re.findall(
-        r"\{(dichroic_discover|\{dichroic_discover,\d+\}),\[([^\]]*)\]\}", re.sub(r"\s", "", node.snapshot()["handlers"])
+        r"\{(dichroic_visit|\{dichroic_visit,\d+\}),\[([^\]]*)\]\}", re.sub(r"\s", "", node.snapshot()["handlers"])
     )
     return event in [name for _, name in ids]
 
@@ -181,6 +181,19 @@ def test_lint_of_a_node_names_events_without_a_subscription(collector: Collector
 def test_a_killed_discover_leaves_nothing_behind(node: BareNode) -> None:
     before = node.snapshot()
     with Discovery(node, 60) as listener:
-        wait_until(lambda: "dichroic_discover" in node.snapshot()["handlers"], 10, "the counting handler")
+        wait_until(lambda: "dichroic_visit" in node.snapshot()["handlers"], 10, "the counting handler")
         listener.kill()
         as_before(node, before)
+
+
+def test_a_discovery_during_another_is_refused_and_disturbs_neither_node_nor_discovery(
+    collector: Collector, node: BareNode
+) -> None:
+    before = node.snapshot()
+    with Discovery(node, 10, "--format", "json") as first:
+        wait_until(lambda: "dichroic_visit" in node.snapshot()["handlers"], 20, "the counting handler")
+        for _ in range(3):
+            second = collector.run_command("discover", *node.reach())
+            assert (second.returncode, "another discovery is running" in second.stderr) == (1, True), second.stderr
+        assert first.result()["live_seconds"] >= 10
+    as_before(node, before)

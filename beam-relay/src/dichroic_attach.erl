@@ -240,8 +240,8 @@ detach(#state{modules = Modules, loaded = Loaded} = S, Caller) ->
             {From, Tag} -> erlang:send(From, {Tag, {detached, Kept}}, [noconnect])
         end,
     ok = refuse_requests(?PURGE_TRIES),
-    %% No code of this module runs after this call, so that it can be unloaded too.
-    lists:zipwith(fun erlang:apply/2, [fun code:delete/1, fun code:purge/1], [[?MODULE], [?MODULE]]).
+    %% No code of this module runs after this call, so that it can be unloaded too. The VM deletes a module only without old code.
+    lists:zipwith(fun erlang:apply/2, [fun code:purge/1, fun code:delete/1, fun code:purge/1], [[?MODULE], [?MODULE], [?MODULE]]).
 
 %% Purging this module kills processes that run it. That ends wardens, but processes that wait for the keeper's reply are not the
 %% relay's, and get one first.

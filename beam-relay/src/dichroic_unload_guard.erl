@@ -90,7 +90,8 @@ unload(Keeper, Modules) ->
     case [M || M <- Modules, not unloaded(M)] of
         [] ->
             %% No code of this module runs after this call.
-            lists:zipwith(fun erlang:apply/2, [fun code:delete/1, fun code:purge/1], [[?MODULE], [?MODULE]]);
+            lists:zipwith(fun erlang:apply/2, [fun code:purge/1, fun code:delete/1, fun code:purge/1],
+                          [[?MODULE], [?MODULE], [?MODULE]]);
         InUse -> hibernate(Keeper, [], InUse)
     end.
 

@@ -70,7 +70,7 @@ start_attached(#{peer := Peer, path := Path}) ->
 relay_modules() ->
     Ebin = filename:dirname(code:which(dichroic_handler)),
     [list_to_atom(filename:basename(F, ".beam")) || F <- filelib:wildcard(filename:join(Ebin, "dichroic*.beam"))]
-        -- [dichroic_app, dichroic_discover].
+        -- [dichroic_app].
 
 %%% In the node
 

@@ -94,7 +94,7 @@ pub async fn presence(node: &mut Connection) -> Result<Presence, Error> {
     })
 }
 
-async fn whereis(node: &mut Connection, name: &str) -> Result<bool, Error> {
+pub(crate) async fn whereis(node: &mut Connection, name: &str) -> Result<bool, Error> {
     let answer = node.call("erlang", "whereis", vec![atom(name)], CALL).await?;
     Ok(matches!(answer, Term::Pid(_)))
 }
@@ -214,7 +214,11 @@ async fn clear(node: &mut Connection) -> Result<Vec<&'static str>, Error> {
 }
 
 /// The results of a function of `code` for each module.
-async fn of_each(node: &mut Connection, function: &str, names: &[&str]) -> Result<Vec<Term>, Error> {
+pub(crate) async fn of_each(
+    node: &mut Connection,
+    function: &str,
+    names: &[&str],
+) -> Result<Vec<Term>, Error> {
     let arguments = vec![
         Term::Export("code".to_owned(), function.to_owned(), 1),
         Term::List(names.iter().copied().map(atom).collect()),

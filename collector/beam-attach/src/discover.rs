@@ -1,6 +1,6 @@
 //! Discovery of the events that a node can emit and does emit. Loads one module and calls it once; the module unloads itself.
 
-use crate::attach::in_turn;
+use crate::attach::{in_turn, of_each, whereis};
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::modules::{self, ModuleSet};
@@ -114,8 +114,13 @@ pub async fn discover(node: &mut Connection, also: &[String], live: Duration) ->
             ),
         ),
     ]);
-    let load = vec![modules::to_load(ModuleSet::of(node).await?.discover())];
-    in_turn(node, load, modules::DISCOVER, "run", options, START).await?;
+    let set = ModuleSet::of(node).await?;
+    check_free(node, set).await?;
+    let load = vec![modules::to_load(set.discover())];
+    let started = in_turn(node, load, modules::VISIT, "run", options, START).await?;
+    if started.as_atom() == Some("busy") {
+        return Err(busy());
+    }
     let limit = SCAN + live;
     let answer = node.answer(&tag, limit).await?;
     let answer = answer.ok_or_else(|| Error::timeout("reading the node's modules", limit))?;
@@ -127,11 +132,41 @@ pub async fn discover(node: &mut Connection, also: &[String], live: Duration) ->
     .ok_or_else(|| Error::Call(format!("discovery failed on the node: {answer}")))
 }
 
+/// Checks that loading the modules of discovery replaces no code in use.
+async fn check_free(node: &mut Connection, set: ModuleSet) -> Result<(), Error> {
+    if whereis(node, modules::VISIT).await? {
+        return Err(busy());
+    }
+    let names: Vec<&str> = set.discover().map(|module| module.name).collect();
+    for (name, loaded) in names.iter().zip(of_each(node, "is_loaded", &names).await?) {
+        if let Some([_, file]) = loaded.as_tuple()
+            && let file = file.to_text().unwrap_or_default()
+            && file != modules::FILE
+        {
+            return Err(Error::Call(format!(
+                "the node has loaded {name} from {file}: remove that module from its application"
+            )));
+        }
+    }
+    for (name, purged) in names.iter().zip(of_each(node, "soft_purge", &names).await?) {
+        if purged.as_atom() != Some("true") {
+            return Err(Error::Call(format!(
+                "processes of the application still run {name} of an earlier discovery; try again when they have finished"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn busy() -> Error {
+    Error::Call("another discovery is running on the node; try again when it has ended".to_owned())
+}
+
 async fn wait_until_unloaded(node: &mut Connection) -> Result<(), Error> {
     let until = Instant::now() + UNLOAD;
     loop {
         let loaded = node
-            .call("code", "is_loaded", vec![atom(modules::DISCOVER)], UNLOAD)
+            .call("code", "is_loaded", vec![atom(modules::VISIT)], UNLOAD)
             .await?;
         if loaded.as_atom() == Some("false") {
             return Ok(());

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 /// The file name that loaded modules report, which distinguishes them from modules of an application.
 pub const FILE: &str = "(attached by dichroic)";
-/// The module of discovery; the name of its helper module starts with it.
-pub const DISCOVER: &str = "dichroic_discover";
+/// The module of discovery; the name of its helper module starts with it. No application contains them: a module that an application
+/// has loaded cannot be replaced and restored.
+pub const VISIT: &str = "dichroic_visit";
 
 /// Name, digest, code.
 type Compiled = (&'static str, &'static str, &'static [u8]);
@@ -71,12 +72,12 @@ impl ModuleSet {
 
     /// The modules of an attached relay.
     pub fn relay(self) -> impl Iterator<Item = Module> {
-        self.modules().filter(|module| !module.name.starts_with(DISCOVER))
+        self.modules().filter(|module| !module.name.starts_with(VISIT))
     }
 
     /// The modules of discovery.
     pub fn discover(self) -> impl Iterator<Item = Module> {
-        self.modules().filter(|module| module.name.starts_with(DISCOVER))
+        self.modules().filter(|module| module.name.starts_with(VISIT))
     }
 
     fn modules(self) -> impl Iterator<Item = Module> {

@@ -34,9 +34,9 @@ fn sha256(path: &Path) -> String {
 
 #[test]
 fn the_manifest_has_the_digests_of_the_current_source() {
-    let source = root().join("beam-relay/src");
-    let current: BTreeMap<String, String> = fs::read_dir(&source)
-        .unwrap()
+    let current: BTreeMap<String, String> = ["src", "visit"]
+        .into_iter()
+        .flat_map(|folder| fs::read_dir(root().join("beam-relay").join(folder)).unwrap())
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|e| e == "erl" || e == "hrl"))
         .map(|path| {

@@ -1,24 +1,24 @@
 %% @doc Finds the telemetry events that this node can emit and, on request, those that it does emit, and removes itself.
 %%
 %% Loaded into a node over distribution and called once by a collector. run/1 reads the code of the node's modules: those that
-%% call `telemetry:execute' or `telemetry:span' name their events, see dichroic_discover_code. With `live_ms' it also attaches one
+%% call `telemetry:execute' or `telemetry:span' name their events, see dichroic_visit_code. With `live_ms' it also attaches one
 %% handler that only counts, in memory of fixed size and for a limited time, and a trace that sends each emitted name about once:
 %% names that no loaded code has are counted from then on. The tracer has a limited heap, so that the VM ends it and the trace
 %% with it if it cannot keep up. The result is a message to the caller if it is still connected. When the worker has ended, for any
 %% reason, the supervising process detaches what is left and unloads this module.
--module(dichroic_discover).
+-module(dichroic_visit).
 
--export([run/1, count/4]).
+-export([run/1, count/4, clean_up/1]).
 -export_type([options/0]).
 
--define(HANDLER, dichroic_discover).
+-define(HANDLER, dichroic_visit).
 -define(MAX_EVENTS, 4000).
 -define(MAX_HANDLERS, 1000).
 -define(MAX_LIVE_MS, 600000).
 -define(MAX_LENGTH, 10).
 -define(MAX_NOT_LOADED, 20000).
 -define(MAX_HEAP_WORDS, 33554432).
--define(TRACER, dichroic_discover_tracer).
+-define(TRACER, dichroic_visit_tracer).
 -define(MAX_SEEN, 500).
 -define(POLL_MS, 100).
 -define(MAX_TRACED, 20000).
@@ -37,10 +37,19 @@
 
 -type event() :: [atom()].
 
--spec run(options()) -> started.
+%% @doc Starts a discovery; `busy' if one is running. The registered name is that of the supervising process.
+-spec run(options()) -> started | busy.
 run(#{answer := Answer} = Options) ->
-    _ = spawn(fun() -> supervise(Answer, Options, code:all_loaded()) end),
-    started.
+    Loaded = code:all_loaded(),
+    Pid = spawn(fun() -> receive registered -> supervise(Answer, Options, Loaded) end end),
+    try register(?MODULE, Pid) of
+        true ->
+            Pid ! registered,
+            started
+    catch error:badarg ->
+        exit(Pid, kill),
+        busy
+    end.
 
 work(#{guardian := Guardian, live_ms := Ms, also := Also}, Loaded) ->
     _ = process_flag(max_heap_size, #{size => ?MAX_HEAP_WORDS, kill => true, error_logger => false}),
@@ -118,7 +127,7 @@ read(_, preloaded) -> none;
 %% An attached relay.
 read(_, ?ATTACHED) -> none;
 read(_, [_ | _] = File) ->
-    case dichroic_discover_code:read(File) of
+    case dichroic_visit_code:read(File) of
         unread -> from_archive(File);
         Read -> Read
     end;
@@ -126,7 +135,7 @@ read(_, _) -> unread.
 
 from_archive(File) ->
     case erl_prim_loader:get_file(File) of
-        {ok, Beam, _} -> dichroic_discover_code:read(Beam);
+        {ok, Beam, _} -> dichroic_visit_code:read(Beam);
         error -> unread
     end.
 
@@ -352,11 +361,14 @@ seen(Tracer, Question) ->
 supervise(Answer, Options, Loaded) ->
     {Worker, Monitor} = spawn_monitor(fun() -> answer(Answer, {ok, work(Options, Loaded)}) end),
     receive {'DOWN', Monitor, process, Worker, Reason} -> Reason =:= normal orelse answer(Answer, {error, shown(Reason)}) end,
-    clean_up([M || {M, _} <- Loaded]).
+    %% In the newest code: a second discovery that was refused has loaded it again.
+    ?MODULE:clean_up([M || {M, _} <- Loaded]).
 
 %% Does not reconnect to a disconnected node.
 answer({Pid, Tag}, Answer) -> erlang:send(Pid, {Tag, Answer}, [noconnect]).
 
+%% @private
+-spec clean_up([module()]) -> term().
 clean_up(Known) ->
     stop_listening(),
     stop_tracing(whereis(?TRACER)),
@@ -370,10 +382,11 @@ clean_up(Known) ->
     %% The code server logs an error if old code is still in use, so that is checked first.
     _ = [code:soft_purge(M) andalso code:delete(M) andalso code:soft_purge(M)
          || M <- ?OTP, not lists:member(M, Known), erlang:module_loaded(M)],
-    _ = [code:delete(M) andalso code:purge(M) || M <- [dichroic_discover_code], code:is_loaded(M) =:= {file, ?ATTACHED}],
-    case others(?PURGE_TRIES) of
-        none -> lists:zipwith(fun erlang:apply/2, [fun code:delete/1, fun code:purge/1], [[?MODULE], [?MODULE]]);
-        some -> ok
+    _ = [code:soft_purge(M) andalso code:delete(M) andalso code:soft_purge(M)
+         || M <- [dichroic_visit_code], code:is_loaded(M) =:= {file, ?ATTACHED}],
+    case others(?PURGE_TRIES) =:= none andalso code:soft_purge(?MODULE) of
+        true -> lists:zipwith(fun erlang:apply/2, [fun code:delete/1, fun code:purge/1], [[?MODULE], [?MODULE]]);
+        false -> ok
     end.
 
 %% Whether a process of the application is still in count/4: purging the module would kill it.

@@ -1,5 +1,5 @@
 %% @doc Certain and guessed event names of compiled modules.
--module(dichroic_discover_code_tests).
+-module(dichroic_visit_code_tests).
 
 -include_lib("eunit/include/eunit.hrl").
 
@@ -38,14 +38,14 @@ many() ->
     lists:flatten(["f() ->\n", Uses, "    telemetry:execute([deep, in, it], #{})."]).
 
 a_file_that_is_not_a_module_is_unread_test() ->
-    [?assertEqual(unread, dichroic_discover_code:read(B)) || B <- [<<>>, <<"FOR1">>, "/nowhere/x.beam", binary:copy(<<7>>, 500)]].
+    [?assertEqual(unread, dichroic_visit_code:read(B)) || B <- [<<>>, <<"FOR1">>, "/nowhere/x.beam", binary:copy(<<7>>, 500)]].
 
 damaged_modules_never_raise_test_() ->
     {timeout, 60, fun() ->
         Beam = compiled("f(X) -> telemetry:execute(case X of 1 -> [one, a]; _ -> [two, b] end, #{}), telemetry:execute([shop, sale], #{})."),
         Seed = rand:seed(exsss),
         [begin
-             Result = dichroic_discover_code:read(damaged(Beam)),
+             Result = dichroic_visit_code:read(damaged(Beam)),
              ?assert(Result =:= unread orelse Result =:= none orelse is_map(Result), rand:export_seed_s(Seed))
          end || _ <- lists:seq(1, ?MUTATIONS)]
     end}.
@@ -65,7 +65,7 @@ certain(Names) -> #{certain => Names, guessed => [], calls => []}.
 guessed(Names, Calls) -> #{certain => [], guessed => Names, calls => Calls}.
 
 read(Source) ->
-    case dichroic_discover_code:read(compiled(Source)) of
+    case dichroic_visit_code:read(compiled(Source)) of
         #{certain := C, guessed := M} = Found -> Found#{certain := dotted(C), guessed := dotted(M)};
         Other -> Other
     end.

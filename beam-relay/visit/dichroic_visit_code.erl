@@ -1,12 +1,12 @@
 %% @doc Finds the telemetry events that a compiled module names, without loading it and without creating atoms.
 %%
-%% Called by dichroic_discover, in a process with limited memory. A call of `telemetry:execute' or `telemetry:span' whose first
+%% Called by dichroic_visit, in a process with limited memory. A call of `telemetry:execute' or `telemetry:span' whose first
 %% argument is a literal names its event with certainty. To find it the instructions of the module are followed in a straight
 %% line: the known content of a register is dropped at a label, a call, and any instruction with that register as an argument. If
 %% a module also calls with a computed name, its other lists of atoms may be events or prefixes of events. Formats: the chunks
 %% `AtU8', `ImpT', `LitT' and `Code' of a BEAM file, and the external term format. Unknown input makes an event uncertain, never
 %% wrong.
--module(dichroic_discover_code).
+-module(dichroic_visit_code).
 
 -export([read/1]).
 -export_type([found/0, name/0]).
