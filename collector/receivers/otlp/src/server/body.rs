@@ -5,6 +5,7 @@ use super::request_error::RequestError;
 use crate::config::Limits;
 use bytes::Bytes;
 use dichroic_pipeline::RefusedReason;
+use dichroic_tasks::Kind;
 use http::HeaderMap;
 use http::header::EXPECT;
 use http_body_util::BodyExt;
@@ -55,7 +56,7 @@ impl RequestBody {
             return true;
         }
         let (end, stall) = (Instant::now() + limits.body_timeout, limits.stall_timeout);
-        tokio::task::spawn_local(async move {
+        dichroic_tasks::contained(Kind::OtlpConnection, async move {
             let mut read = 0;
             while read <= DISCARD_BYTES {
                 let soon = end.min(Instant::now() + stall);
