@@ -63,7 +63,12 @@ def test_only_the_daemon_depends_on_receivers_and_exporters():
 
 
 def rust_sources() -> list[Path]:
-    return [path for folder in ("collector", "exporters", "fuzz") for path in (ROOT / folder).rglob("*.rs") if "target" not in path.parts]
+    return [
+        path
+        for folder in ("collector", "exporters", "fuzz")
+        for path in (ROOT / folder).rglob("*.rs")
+        if "target" not in path.parts
+    ]
 
 
 def test_no_log_field_has_the_name_of_a_json_key():

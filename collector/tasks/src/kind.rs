@@ -75,7 +75,7 @@ kinds! {
     ConfigReader "config_reader" Contain "reading the configuration file",
     Output "output" Contain "printing the addresses at the start",
     LogWriter "log_writer" Restart "writing the log",
-    TelemetryExport "telemetry_export" Restart "the export of own traces and logs",
+    TelemetryExport "telemetry" Restart "the export of own traces and logs",
     TelemetryConnection "telemetry_connection" Contain "the connection to `telemetry.otlp.endpoint`",
 }
 
