@@ -70,6 +70,7 @@ kinds! {
     LocalConnection "local_connection" Contain "a connection of a subscriber, or a handshake",
     HttpListener "http_listener" Restart "the port of the page or of the admin API",
     HttpConnection "http_connection" Contain "a connection to the page or the admin API",
+    PageRendering "page_rendering" Contain "rendering a page for its scrapers",
     StreamSubscriber "stream_subscriber" Contain "a subscriber of `/v1/stream`",
     AttachLoop "attach_loop" Restart "the attachment of one node",
     ConfigReader "config_reader" Contain "reading the configuration file",

@@ -2,7 +2,7 @@
 //!
 //! | task | function |
 //! |---|---|
-//! | answer `GET /metrics` | [`negotiate`], [`accepts_gzip`], [`page()`] |
+//! | answer `GET /metrics` | [`negotiate`], [`accepts_gzip`], [`Pages`] |
 //! | render rows of a snapshot | [`Renderer`] |
 //!
 //! Both formats have the same samples. They differ only where a format requires it:
@@ -23,10 +23,15 @@
 //! Sources: Prometheus documentation, "Exposition formats"; OpenMetrics 1.0, "Data Model" and "Text format".
 #![forbid(unsafe_code)]
 
+mod gzip;
 mod negotiate;
 pub mod page;
+pub mod pages;
 pub mod render;
+mod window;
 
 pub use negotiate::{Format, Negotiated, accepts_gzip, negotiate};
-pub use page::{page, page_with};
+pub use page::{PageKind, page};
+pub use pages::{Opened, Pages, Refused, Rendered, Rendering};
 pub use render::{Options, Renderer, Stats};
+pub use window::{Cut, Reader};

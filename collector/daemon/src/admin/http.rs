@@ -4,6 +4,7 @@
 //! machine: it checks the Host header, so that web pages of other sites cannot read it through a browser, and the token, if one is
 //! configured.
 
+use crate::admin::connection::{LimitedStream, Progress, WriteLimits};
 use crate::config::values::Secret;
 use bytes::Bytes;
 use dichroic_tasks::{Kind, Stopped};
@@ -12,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 /// Body of every response.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -33,8 +35,15 @@ const CONNECTIONS: usize = 512;
 /// Time limit for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Buffer for the head of a request, and for a response that waits to be written, in bytes.
+const CONNECTION_BUFFER: usize = 64 << 10;
+
+/// Marks a response that has no end, and so no time limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Endless;
+
 /// Starts a listener, which accepts until `stop` is set. Open requests are finished then.
-pub fn start<H, F>(listener: TcpListener, handler: H, mut stop: watch::Receiver<bool>)
+pub fn start<H, F>(listener: TcpListener, handler: H, limits: WriteLimits, mut stop: watch::Receiver<bool>)
 where
     H: Fn(Request<Incoming>) -> F + 'static,
     F: Future<Output = Answer> + 'static,
@@ -44,13 +53,14 @@ where
     let address = listener.local_addr();
     let address = address.map_or_else(|_| String::new(), |address| address.to_string());
     dichroic_tasks::restart(Kind::HttpListener, address, async move || {
-        serve(&listener, &handler, &room, &mut stop).await
+        serve(&listener, &handler, &limits, &room, &mut stop).await
     });
 }
 
 async fn serve<H, F>(
     listener: &TcpListener,
     handler: &Rc<H>,
+    limits: &WriteLimits,
     room: &Arc<Semaphore>,
     stop: &mut watch::Receiver<bool>,
 ) -> Stopped
@@ -74,23 +84,39 @@ where
         let _ = stream.set_nodelay(true);
         let handler = handler.clone();
         let mut stop = stop.clone();
+        let progress = Progress::default();
+        let response_time = limits.response;
+        let stream = LimitedStream::new(stream, limits.clone(), progress.clone());
         dichroic_tasks::contained(Kind::HttpConnection, async move {
             let _permit = permit;
+            let current = progress.clone();
             let service = hyper::service::service_fn(move |request| {
-                let answer = handler(request);
-                async move { Ok::<_, Infallible>(answer.await) }
+                let (answer, current) = (handler(request), current.clone());
+                async move {
+                    current.begin(Some(Instant::now() + response_time));
+                    let answer = answer.await;
+                    if answer.extensions().get::<Endless>().is_some() {
+                        current.begin(None);
+                    }
+                    Ok::<_, Infallible>(answer)
+                }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
+                .max_buf_size(CONNECTION_BUFFER)
+                .serve_connection(stream, service);
             tokio::pin!(connection);
-            tokio::select! {
-                _ = connection.as_mut() => {}
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
                 _ = stop.wait_for(|stop| *stop) => {
                     connection.as_mut().graceful_shutdown();
-                    let _ = connection.await;
+                    connection.as_mut().await
                 }
+            };
+            // The body ended with an error.
+            if ended.is_err_and(|error| error.is_user()) {
+                progress.broken();
             }
         });
     }

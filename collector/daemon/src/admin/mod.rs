@@ -2,7 +2,9 @@
 
 pub mod api;
 pub mod client;
+pub mod connection;
 pub mod endpoints;
 pub mod http;
 pub mod pages;
+pub mod responses;
 pub mod server;

@@ -103,7 +103,9 @@ impl AdminServer {
     async fn stream(&self, request: Request<Incoming>) -> Answer {
         let (parts, _) = request.into_parts();
         let response: Response<stream::Body> = self.streams.http_response(&parts).await;
-        response.map(|body| body.map_err(Into::into).boxed_unsync())
+        let mut answer = response.map(|body| body.map_err(Into::into).boxed_unsync());
+        answer.extensions_mut().insert(http::Endless);
+        answer
     }
 
     async fn lint(&self) -> Result<Value, Busy> {

@@ -182,7 +182,7 @@ f.yaml:2:3: receivers.otpl: unknown key
 f.yaml:1:11: limits.replay: unknown key
   1 | limits: { replay: **** }
     |           ^^^^^^
-  help: did you mean replay_bytes or replay_time? The keys here are in_flight, label_value, labels, lease_time, memory, replay_bytes, replay_time, series, series_per_metric, series_per_source, shutdown, sources, subscribers
+  help: did you mean replay_bytes or replay_time? The keys here are in_flight, label_value, labels, lease_time, memory, replay_bytes, replay_time, response_time, series, series_per_metric, series_per_source, shutdown, sources, subscribers, write_stall
 ",
     );
     check(

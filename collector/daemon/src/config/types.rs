@@ -339,6 +339,9 @@ pub struct PrometheusPage {
     /// Address of the listener that serves `/metrics`.
     #[schemars(example = &"127.0.0.1:9464")]
     pub listen: Listen,
+    /// Pages that are rendered at one time; scrapers that come together share one. A stalled page makes room for another.
+    #[schemars(example = 8)]
+    pub max_renderings: Count<1, 64>,
     /// When series have `otel_scope_name` and `otel_scope_version` labels.
     #[schemars(example = ScopeLabels::Always)]
     pub scope_labels: ScopeLabels,
@@ -360,6 +363,7 @@ impl Default for PrometheusPage {
     fn default() -> Self {
         PrometheusPage {
             listen: LOOPBACK(9464),
+            max_renderings: Count(8),
             scope_labels: ScopeLabels::Auto,
         }
     }
@@ -445,6 +449,12 @@ pub struct Limits {
     /// Largest number of subscribers at one time.
     #[schemars(example = 64)]
     pub subscribers: Count<0, MAX_COUNT>,
+    /// Longest time for which a peer of an HTTP listener may read nothing of its response; then the connection is closed.
+    #[schemars(example = &"10s")]
+    pub write_stall: Span<1_000, HOUR>,
+    /// Longest time from a request to an HTTP listener to the end of its response; `/v1/stream` has none. A page has 30 s at most.
+    #[schemars(example = &"10s")]
+    pub response_time: Span<1_000, HOUR>,
     /// Time that receivers, pipeline and exporters have to stop.
     #[schemars(example = &"5s")]
     pub shutdown: Span<100, HOUR>,
@@ -466,6 +476,8 @@ impl Default for Limits {
             replay_time: Span(Duration::from_secs(model.replay_seconds)),
             lease_time: Span(Duration::from_secs(model.lease_seconds)),
             subscribers: Count(model.subscribers),
+            write_stall: Span(Duration::from_secs(30)),
+            response_time: Span(Duration::from_secs(30)),
             shutdown: Span(Duration::from_secs(5)),
         }
     }

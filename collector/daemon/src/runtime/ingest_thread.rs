@@ -3,6 +3,7 @@
 //! One single-threaded tokio runtime. Receivers run as tasks and write into the store synchronously. Between requests the thread serves
 //! reads ([`dichroic_pipeline::run_jobs`]), expires series, and records the self telemetry.
 
+use crate::admin::responses::Responses;
 use crate::config::Config;
 use crate::config::loaded::Loaded;
 use crate::config::selection::selection;
@@ -18,6 +19,7 @@ use crate::self_telemetry::{SelfTelemetry, Stages};
 use dichroic_model::clock::now;
 use dichroic_model::{Pattern, Protocol, SourceSpec};
 use dichroic_packs::{PackResolver, Selection};
+use dichroic_pipeline::budget::Budget;
 use dichroic_pipeline::{Core, Handle, Inbox, inbox, run_jobs};
 use dichroic_receiver_beam as beam;
 use dichroic_receiver_otlp as otlp;
@@ -51,6 +53,8 @@ pub struct IngestThread {
     pub exported: Option<otlp_export::Counts>,
     /// Connections that the listeners refused.
     pub refusals: Arc<Refusals>,
+    /// Pages, and responses that were cut off.
+    pub responses: Arc<Responses>,
     /// The log, for its counts.
     pub log: logging::Output,
     /// Relays, after their handshake on the main thread.
@@ -63,6 +67,8 @@ pub struct IngestThread {
 pub struct IngestHandles {
     /// Access to the store.
     pub store: Handle,
+    /// The memory budget of data in flight.
+    pub budget: Budget,
     /// State of the scraped targets.
     pub targets: TargetStatuses,
     /// State of the relays.
@@ -137,6 +143,7 @@ impl IngestThread {
         if config.exporters.prometheus.scope_labels == ScopeLabels::Always {
             core.always_show_scopes();
         }
+        let budget = core.budget().clone();
         let core: Shared = Rc::new(RefCell::new(core));
         let (handle, inbox) = inbox();
         self.spawn_upkeep(&core, inbox);
@@ -173,6 +180,7 @@ impl IngestThread {
         };
         let handles = IngestHandles {
             store: handle,
+            budget,
             targets,
             relays: relay_statuses,
             otlp: addresses,
@@ -191,6 +199,7 @@ impl IngestThread {
             stages: self.stages.clone(),
             exported: self.exported.clone(),
             refusals: self.refusals.clone(),
+            responses: self.responses.clone(),
             log: self.log.clone(),
         };
         dichroic_tasks::essential(Kind::Upkeep, upkeep.run(self.config.telemetry.interval.0));
@@ -313,6 +322,7 @@ struct Upkeep {
     stages: Stages,
     exported: Option<otlp_export::Counts>,
     refusals: Arc<Refusals>,
+    responses: Arc<Responses>,
     log: logging::Output,
 }
 
@@ -328,7 +338,8 @@ impl Upkeep {
             self.exported.clone(),
             self.log,
             started,
-        );
+        )
+        .with_responses(self.responses);
         let mut due = Instant::now() + TICK;
         let mut next_reading = Instant::now();
         loop {

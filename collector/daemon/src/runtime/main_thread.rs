@@ -2,8 +2,10 @@
 //!
 //! It accesses the store only through a handle, so nothing here can block a receiver.
 
+use crate::admin::connection::WriteLimits;
 use crate::admin::http;
 use crate::admin::pages::Pages;
+use crate::admin::responses::Responses;
 use crate::admin::server::{AdminServer, lint_config};
 use crate::config::Config;
 use crate::config::loaded::Loaded;
@@ -18,6 +20,7 @@ use crate::runtime::handoff::{PENDING_RELAYS, RelayConnection};
 use crate::runtime::ingest_thread::IngestHandles;
 use crate::runtime::shutdown::Stop;
 use crate::self_telemetry::Stages;
+use dichroic_exporter_prometheus as prometheus;
 use dichroic_exporter_stream as stream;
 use dichroic_wire::{Goodbye, GoodbyeCode, Role, SubscriberHello};
 use std::cell::Cell;
@@ -30,6 +33,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+/// The store aborts a copy of its series that takes longer.
+const LONGEST_COPY: Duration = Duration::from_secs(30);
 /// Reconnect delay of a relay that is refused because too many relays wait for the ingest thread.
 const RELAY_RETRY_MS: u32 = 1_000;
 
@@ -41,6 +46,8 @@ pub struct MainThread<'a> {
     pub ingest: &'a IngestHandles,
     /// Relays, to the ingest thread.
     pub relays: mpsc::Sender<RelayConnection>,
+    /// Counts pages and responses that were cut off.
+    pub responses: Arc<Responses>,
     /// Counts refused connections.
     pub refusals: Arc<Refusals>,
     /// When to stop.
@@ -104,6 +111,8 @@ impl MainThread<'_> {
         let (prometheus_address, admin_address) = (address(&prometheus), address(&admin));
         let ready = Rc::new(Cell::new(true));
         let pages = Rc::new(Pages {
+            exporter: self.page_exporter(),
+            responses: self.responses.clone(),
             core: self.ingest.store.clone(),
             ready: ready.clone(),
             stage: self.stages.page.clone(),
@@ -136,12 +145,30 @@ impl MainThread<'_> {
         Ok(serving)
     }
 
+    fn page_exporter(&self) -> prometheus::Pages {
+        let limits = prometheus::pages::Limits {
+            renderings: self.config.exporters.prometheus.max_renderings.0,
+            page_time: self.config.limits.response_time.0.min(LONGEST_COPY),
+        };
+        prometheus::Pages::new(self.ingest.store.clone(), self.ingest.budget.clone(), limits)
+    }
+
+    fn write_limits(&self, listener: &'static str) -> WriteLimits {
+        WriteLimits {
+            stall: self.config.limits.write_stall.0,
+            response: self.config.limits.response_time.0,
+            listener,
+            responses: self.responses.clone(),
+        }
+    }
+
     fn serve_pages(&self, listener: TcpListener, pages: Rc<Pages>) {
         let handler = move |request| {
             let pages = pages.clone();
             async move { pages.answer(&request).await }
         };
-        http::start(listener, handler, self.stop.exporters.clone());
+        let limits = self.write_limits("prometheus");
+        http::start(listener, handler, limits, self.stop.exporters.clone());
     }
 
     fn serve_admin(
@@ -166,7 +193,8 @@ impl MainThread<'_> {
             let admin = admin.clone();
             async move { admin.answer(request).await }
         };
-        http::start(listener, handler, self.stop.exporters.clone());
+        let limits = self.write_limits("admin");
+        http::start(listener, handler, limits, self.stop.exporters.clone());
         Ok(())
     }
 

@@ -10,6 +10,7 @@
 //! The panic of an essential task stops in the same way, with an exit code.
 
 use crate::admin::endpoints::{self, Endpoints, ReadyFile};
+use crate::admin::responses::Responses;
 use crate::attach::destination::tcp_destination;
 use crate::attach::supervisor::{self, Attachments, CollectorDestinations};
 use crate::cli;
@@ -141,6 +142,7 @@ async fn serve(
     let (stop_sender, stop) = StopSender::new();
     let (to_ingest, relays) = mpsc::channel(PENDING_RELAYS);
     let (stages, refusals) = (Stages::default(), Arc::new(Refusals::default()));
+    let responses = Arc::new(Responses::default());
     let (thread, ingest) = ingest_thread::spawn(IngestThread {
         config: config.clone(),
         targets,
@@ -148,6 +150,7 @@ async fn serve(
         stages: stages.clone(),
         exported,
         refusals: refusals.clone(),
+        responses: responses.clone(),
         log: log.clone(),
         relays,
         reload: reload.clone(),
@@ -158,6 +161,7 @@ async fn serve(
             ingest: &ingest,
             relays: to_ingest,
             refusals,
+            responses,
             stop,
             stages,
             reload,

@@ -6,6 +6,7 @@ pub mod stage;
 mod writer;
 
 use crate::admin::api;
+use crate::admin::responses::Responses;
 use crate::limit_drops::LimitLog;
 use crate::logging;
 use dichroic_model::{MetricKind, Number, Source, UnixNanos};
@@ -83,6 +84,11 @@ const WARNINGS: Family = counter(
 const VIOLATIONS: Family = counter(
     "violations",
     "Violations of OpenMetrics on scraped pages that are kept all the same, by reason.",
+);
+const PAGES: Family = counter("pages", "Pages for scrapers, by result.");
+const CUT: Family = counter(
+    "responses_cut",
+    "HTTP responses that were cut off because the peer did not read them in time, by listener and reason.",
 );
 const REFUSED: Family = counter(
     "connections_refused",
@@ -172,6 +178,7 @@ pub struct SelfTelemetry {
     exported: Option<otlp::Counts>,
     log: logging::Output,
     limits: LimitLog,
+    responses: Arc<Responses>,
     started: Duration,
 }
 
@@ -191,8 +198,15 @@ impl SelfTelemetry {
             exported,
             log,
             limits: LimitLog::default(),
+            responses: Arc::default(),
             started,
         }
+    }
+
+    /// Counts of pages and responses.
+    pub fn with_responses(mut self, responses: Arc<Responses>) -> Self {
+        self.responses = responses;
+        self
     }
 
     /// Reads everything once and writes it.
@@ -213,6 +227,7 @@ impl SelfTelemetry {
             let labels = [("listener", *listener), ("reason", *reason)];
             self.writer.count(&REFUSED, &labels, *n);
         }
+        self.responses();
         self.latencies();
         self.export();
         for (reason, n) in self.log.lost() {
@@ -313,6 +328,16 @@ impl SelfTelemetry {
                 let labels = [part, ("reason", reason.as_str())];
                 self.writer.count(&IN_FLIGHT_REFUSED, &labels, n);
             }
+        }
+    }
+
+    fn responses(&mut self) {
+        for (result, n) in self.responses.pages() {
+            self.writer.count(&PAGES, &[("result", result)], n);
+        }
+        for (listener, reason, n) in self.responses.cuts() {
+            let labels = [("listener", listener), ("reason", reason)];
+            self.writer.count(&CUT, &labels, n);
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Family {
     pub help: String,
     pub(crate) split_in_text: AtomicBool,
     pub(crate) split_in_openmetrics: AtomicBool,
+    /// Set by exporters: a page of text, or of OpenMetrics, had a value that its type does not allow.
+    found_forbidden: [AtomicBool; 2],
     /// Written by the ingest thread, in this order.
     explicit_bounds: [OnceLock<Arc<[f64]>>; EXPLICIT_LISTS],
     /// Set by exporters; the ingest thread does not use it.
@@ -50,20 +52,27 @@ impl Family {
             help,
             split_in_text: AtomicBool::new(false),
             split_in_openmetrics: AtomicBool::new(false),
+            found_forbidden: Default::default(),
             explicit_bounds: Default::default(),
             classic_bounds: Mutex::new(None),
         }
     }
 
-    /// Whether text pages write each of its sample names as a family of unknown type, because another family has one of its names.
-    /// Changes when such a family is added or removed.
+    /// Whether text pages write each of its sample names as a family of unknown type: another family has one of its names, or
+    /// [`Family::split_from_next_page`]. Changes when such a family is added or removed.
     pub fn split_in_text(&self) -> bool {
-        self.split_in_text.load(Ordering::Relaxed)
+        self.split_in_text.load(Ordering::Relaxed) || self.found_forbidden[0].load(Ordering::Relaxed)
     }
 
     /// The same in OpenMetrics.
     pub fn split_in_openmetrics(&self) -> bool {
-        self.split_in_openmetrics.load(Ordering::Relaxed)
+        self.split_in_openmetrics.load(Ordering::Relaxed) || self.found_forbidden[1].load(Ordering::Relaxed)
+    }
+
+    /// Splits the family on all later pages: one had a value that the format forbids under its type, after the family's first
+    /// lines had been sent.
+    pub fn split_from_next_page(&self, openmetrics: bool) {
+        self.found_forbidden[usize::from(openmetrics)].store(true, Ordering::Relaxed);
     }
 
     /// The bounds of its histograms with explicit ones: the first four different lists.

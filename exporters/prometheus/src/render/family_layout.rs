@@ -22,6 +22,8 @@ pub(super) struct FamilyLayout {
     pub(super) split: bool,
     /// Where its lines begin.
     pub(super) from: usize,
+    /// Some of its lines have left the page, so that it can no longer be split.
+    pub(super) left: bool,
     /// Its lines belong to the page's own `target_info`.
     pub(super) is_target_info: bool,
     pub(super) sample: Vec<u8>,
@@ -74,6 +76,7 @@ impl FamilyLayout {
             strict_counter: kind == PageType::Counter && !always && !split,
             split,
             from,
+            left: false,
             is_target_info,
             sample,
             bucket: [with("_bucket"), b"{".to_vec()].concat(),
@@ -158,6 +161,12 @@ impl FamilyLayout {
         text.extend_from_slice(if value == 1.0 { b"1\n" } else { b"0\n" });
         self.states.push((set, text));
         true
+    }
+
+    /// Bytes that are deferred to the end of the family.
+    pub(super) fn deferred_bytes(&self) -> usize {
+        let states: usize = self.states.iter().map(|(set, line)| set.len() + line.len()).sum();
+        self.gsums.len() + self.gcounts.len() + states
     }
 
     pub(super) fn write_deferred(&mut self, out: &mut Vec<u8>) {

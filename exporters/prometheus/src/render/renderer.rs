@@ -14,6 +14,9 @@ use dichroic_pipeline::classic::ClassicCounts;
 use dichroic_pipeline::{Metric, Row, RowValue, SeriesMeta};
 use std::sync::Arc;
 
+/// Lines of a family that are kept until it is known that the format allows all of its values.
+const FAMILY_BYTES: usize = 256 << 10;
+
 /// Renders one page at a time.
 ///
 /// ```
@@ -73,7 +76,62 @@ impl Renderer {
 
     /// Adds rows.
     pub fn chunk(&mut self, rows: &[Row]) {
-        // Before the first row of a family, so that all of them have the same bounds.
+        self.cover(rows);
+        for row in rows {
+            self.row(row);
+        }
+    }
+
+    /// Adds the first of these rows, until a piece of the page is ready. Returns how many. [`Renderer::cover`] must have seen them.
+    pub(crate) fn rows_for_piece(&mut self, rows: &[Row], piece_bytes: usize) -> usize {
+        for (at, row) in rows.iter().enumerate() {
+            self.row(row);
+            if self.out.len() >= piece_bytes && self.ready() >= piece_bytes {
+                return at + 1;
+            }
+        }
+        rows.len()
+    }
+
+    /// The bytes that can leave the page. The family that is being written may have to be split, so its lines are kept, but no more
+    /// than [`FAMILY_BYTES`].
+    fn ready(&mut self) -> usize {
+        let length = self.out.len();
+        match &mut self.layout {
+            Some(layout) if !layout.left => {
+                layout.left = length - layout.from > FAMILY_BYTES;
+                if layout.left { length } else { layout.from }
+            }
+            _ => length,
+        }
+    }
+
+    /// Moves the lines that can leave the page to `text`, whose content is discarded.
+    pub(crate) fn take_ready(&mut self, text: &mut Vec<u8>) {
+        let ready = self.ready();
+        text.clear();
+        if ready == self.out.len() {
+            std::mem::swap(text, &mut self.out);
+        } else {
+            text.extend_from_slice(&self.out[..ready]);
+            self.out.drain(..ready);
+        }
+        if let Some(layout) = &mut self.layout {
+            layout.from = layout.from.saturating_sub(ready);
+        }
+        if self.options.utf8 {
+            utf8::unescape_names(text);
+        }
+    }
+
+    /// Bytes that are kept until the end of the page or of the family.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.split.bytes() + self.layout.as_ref().map_or(0, FamilyLayout::deferred_bytes)
+    }
+
+    /// Chooses the bounds of exponential histograms, for all of these rows before the first row of a family, so that all of them have
+    /// the same bounds.
+    pub(crate) fn cover(&mut self, rows: &[Row]) {
         let mut last: Option<&Arc<Metric>> = None;
         for row in rows {
             let metric = &row.meta.metric;
@@ -87,9 +145,6 @@ impl Renderer {
                 }
                 _ => {}
             }
-        }
-        for row in rows {
-            self.row(row);
         }
     }
 
@@ -160,6 +215,13 @@ impl Renderer {
     #[cold]
     fn split_family(&mut self, row: &Row, value: &RowValue) -> bool {
         match &mut self.layout {
+            // A part of it has left the page. The next page splits it from its start.
+            Some(layout) if layout.left && !layout.split && !layout.is_target_info => {
+                layout
+                    .family
+                    .split_from_next_page(self.format == Format::OpenMetrics);
+                return false;
+            }
             Some(layout) if !layout.split && !layout.is_target_info => {
                 (layout.split, layout.plain, layout.strict_counter) = (true, false, false);
                 layout.write_deferred(&mut self.out);

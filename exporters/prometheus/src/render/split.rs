@@ -134,6 +134,12 @@ impl SplitFamilies {
         true
     }
 
+    /// Bytes of all samples.
+    pub(super) fn bytes(&self) -> usize {
+        let groups = self.groups.values();
+        groups.map(|group| group.parts.len() + group.singles.len()).sum()
+    }
+
     pub(super) fn clear(&mut self) {
         self.groups.clear();
     }
