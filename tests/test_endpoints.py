@@ -33,7 +33,7 @@ def test_the_admin_listener_serves_what_its_index_lists(collector, path):
 def test_a_request_for_another_host_is_refused(collector):
     status, body = http_get(f"http://{collector.admin}/api/v1/ledger", {"Host": "evil.example"})
     assert status == 403
-    assert "admin.allowed_hosts" in body
+    assert "security.allowed_hosts" in body
 
 
 def test_only_get_is_allowed(collector):

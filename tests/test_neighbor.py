@@ -98,6 +98,10 @@ def test_a_directory_in_which_others_can_replace_the_socket_is_refused(folder: P
         shared.chmod(0o700)
         os.chown(shared, NOBODY, NOBODY)
         assert f"belongs to user {NOBODY}" in refused(shared / "s.sock")
+        link = folder / "link"
+        link.symlink_to(folder)
+        os.lchown(link, NOBODY, NOBODY)
+        assert f"belongs to user {NOBODY}" in refused(link / "s.sock")
 
 
 @pytest.mark.parametrize("kind", ["device", "link", "directory"])

@@ -20,6 +20,10 @@ reasons! {
     ContentType = "content_type",
     /// An unknown path or gRPC method.
     Path = "path",
+    /// `Host` names neither this machine nor an allowed host.
+    Host = "host",
+    /// A web page of another site made a browser send it.
+    CrossSite = "cross_site",
     /// An HTTP method other than POST.
     Method = "method",
     /// Over the size limit, or with too many items.

@@ -1,8 +1,7 @@
-//! HTTP of both listeners: accepting, limits, responses and the check of the Host header.
+//! HTTP of both listeners: accepting, limits, responses, and what is refused.
 //!
 //! The listener of `/metrics` may be open to a pod network, so it serves only the page and health. The admin listener is for this
-//! machine: it checks the Host header, so that web pages of other sites cannot read it through a browser, and the token, if one is
-//! configured.
+//! machine, and checks the token, if one is configured. `dichroic_http_guard` keeps web pages of other sites from both.
 
 use crate::admin::connection::{LimitedStream, Progress, WriteLimits};
 use crate::config::values::Secret;
@@ -16,7 +15,6 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioTimer;
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,21 +165,6 @@ pub fn only_get() -> Answer {
     response
 }
 
-/// Whether the Host header names this machine or an allowed host. It may be missing: HTTP/1.0 tools omit it, browsers never do.
-pub fn host_allowed(host: Option<&HeaderValue>, allowed_hosts: &[String]) -> bool {
-    let Some(host) = host else { return true };
-    let Ok(host) = host.to_str() else { return false };
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    };
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        || allowed_hosts
-            .iter()
-            .any(|allowed| allowed.eq_ignore_ascii_case(name))
-}
-
 /// Whether the header contains the token. Compares in constant time.
 pub fn token_matches(authorization: Option<&HeaderValue>, token: &Secret) -> bool {
     let given = authorization
@@ -194,27 +177,6 @@ pub fn token_matches(authorization: Option<&HeaderValue>, token: &Secret) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_this_machine_and_allowed_hosts_are_accepted() {
-        let check = |host: &str, expected: bool| {
-            let value = HeaderValue::from_str(host).unwrap();
-            assert_eq!(
-                host_allowed(Some(&value), &["collector.internal".to_owned()]),
-                expected,
-                "{host}"
-            );
-        };
-        check("localhost", true);
-        check("LOCALHOST:9465", true);
-        check("127.0.0.1:9465", true);
-        check("[::1]:9465", true);
-        check("collector.internal:1", true);
-        check("evil.example", false);
-        check("127.0.0.1.evil.example", false);
-        check("10.0.0.1:9465", false);
-        assert!(host_allowed(None, &[]));
-    }
 
     #[test]
     fn a_token_matches_only_as_a_whole() {

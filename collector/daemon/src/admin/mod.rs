@@ -4,6 +4,7 @@ pub mod api;
 pub mod client;
 pub mod connection;
 pub mod endpoints;
+pub mod forbidden;
 pub mod http;
 pub mod pages;
 pub mod responses;

@@ -1,6 +1,7 @@
 //! The admin listener: authorization, routes, and the documents that need more than the core.
 
 use crate::admin::api;
+use crate::admin::forbidden::HttpGuard;
 use crate::admin::http::{self, Answer};
 use crate::admin::pages::Pages;
 use crate::config::loaded::Loaded;
@@ -49,6 +50,8 @@ pub struct AdminServer {
     pub stages: Stages,
     /// The section `admin`.
     pub config: config::Admin,
+    /// Keeps web pages of other sites out.
+    pub guard: HttpGuard,
     /// The configuration of `lint` at the start.
     pub lint: lint::Config,
     /// Reloaded configurations.
@@ -81,9 +84,8 @@ impl AdminServer {
 
     /// The response to a request that is not allowed.
     fn rejected(&self, request: &Request<Incoming>) -> Option<Answer> {
-        if !http::host_allowed(request.headers().get(header::HOST), &self.config.allowed_hosts) {
-            let message = "the Host header does not name this machine; to allow the name, add it to admin.allowed_hosts";
-            return Some(http::error(StatusCode::FORBIDDEN, message));
+        if let Some(answer) = self.guard.refuse(request) {
+            return Some(answer);
         }
         if let Some(token) = &self.config.token
             && !http::token_matches(request.headers().get(header::AUTHORIZATION), token)

@@ -392,7 +392,8 @@ pub struct Admin {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present_secret")]
     #[schemars(length(min = 16), example = &"${env:DICHROIC_ADMIN_TOKEN}")]
     pub token: Option<Secret>,
-    /// Host names in requests that are accepted beside `localhost` and loopback addresses.
+    /// Host names in requests that are accepted beside `localhost`, loopback addresses and `security.allowed_hosts`. Not checked with
+    /// `token`.
     #[schemars(example = ["collector.internal"])]
     pub allowed_hosts: Vec<String>,
 }
@@ -514,6 +515,9 @@ pub struct Security {
     /// The same service on a TCP port, for clients that cannot open the socket; off unless this section is present.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present_section")]
     pub local_tcp: Option<LocalTcp>,
+    /// Host names in requests over HTTP that every listener accepts beside `localhost` and addresses, such as the name of a service.
+    #[schemars(example = ["dichroic"])]
+    pub allowed_hosts: Vec<String>,
     /// Whether listeners that accept data without encryption or authentication may use an address that is not loopback.
     #[schemars(example = true)]
     pub allow_non_loopback: bool,

@@ -1,4 +1,4 @@
-//! Refused connections, counted by listener and reason.
+//! Refused connections and HTTP requests, counted by listener and reason.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,10 +15,14 @@ pub enum Reason {
     Timeout,
     /// Not a HELLO, or one with an invalid role.
     Malformed,
+    /// A `Host` that names neither this machine nor an allowed host.
+    Host,
+    /// A request that a web page of another site makes.
+    CrossSite,
 }
 
 /// Every pair of listener and reason, with the label value of `dichroic_connections_refused_total`.
-const COUNTED: [(&str, Reason, &str); 8] = [
+const COUNTED: [(&str, Reason, &str); 12] = [
     ("local_socket", Reason::User, "user"),
     ("local_socket", Reason::Limit, "limit"),
     ("local_socket", Reason::Timeout, "timeout"),
@@ -27,6 +31,10 @@ const COUNTED: [(&str, Reason, &str); 8] = [
     ("local_tcp", Reason::Limit, "limit"),
     ("local_tcp", Reason::Timeout, "timeout"),
     ("local_tcp", Reason::Malformed, "malformed"),
+    ("prometheus", Reason::Host, "host"),
+    ("prometheus", Reason::CrossSite, "cross_site"),
+    ("admin", Reason::Host, "host"),
+    ("admin", Reason::CrossSite, "cross_site"),
 ];
 
 /// The counters. Written by the main thread, read by the ingest thread for the self telemetry.

@@ -281,6 +281,7 @@ fn otlp_config(config: &Config) -> otlp::Config {
     otlp::Config {
         grpc: otlp.grpc.address(),
         http: otlp.http.address(),
+        allowed_hosts: config.security.allowed_hosts.clone(),
         limits,
         sources: otlp::SourceRules {
             promote_resource_attributes: otlp.promote_resource_attributes.clone(),

@@ -3,6 +3,7 @@
 //! It accesses the store only through a handle, so nothing here can block a receiver.
 
 use crate::admin::connection::WriteLimits;
+use crate::admin::forbidden::HttpGuard;
 use crate::admin::http;
 use crate::admin::pages::Pages;
 use crate::admin::responses::Responses;
@@ -163,9 +164,15 @@ impl MainThread<'_> {
     }
 
     fn serve_pages(&self, listener: TcpListener, pages: Rc<Pages>) {
+        let guard = Rc::new(HttpGuard::of_page(&listener, self.config, self.refusals.clone()));
         let handler = move |request| {
-            let pages = pages.clone();
-            async move { pages.answer(&request).await }
+            let (pages, guard) = (pages.clone(), guard.clone());
+            async move {
+                match guard.refuse(&request) {
+                    Some(answer) => answer,
+                    None => pages.answer(&request).await,
+                }
+            }
         };
         let limits = self.write_limits("prometheus");
         http::start(listener, handler, limits, self.stop.exporters.clone());
@@ -186,6 +193,7 @@ impl MainThread<'_> {
             pages,
             stages: self.stages.clone(),
             config: self.config.admin.clone(),
+            guard: HttpGuard::of_admin(&listener, self.config, self.refusals.clone()),
             lint: lint_config(self.config, selection),
             reload: self.reload.clone(),
         });

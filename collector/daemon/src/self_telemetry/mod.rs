@@ -92,7 +92,7 @@ const CUT: Family = counter(
 );
 const REFUSED: Family = counter(
     "connections_refused",
-    "Refused connections of relays and subscribers, by listener and reason.",
+    "Refused connections of relays and subscribers, and refused requests to the page and the admin API.",
 );
 const EXPORTED: Family = counter(
     "telemetry_sent",

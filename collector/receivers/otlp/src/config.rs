@@ -10,6 +10,8 @@ pub struct Config {
     pub grpc: Option<SocketAddr>,
     /// Address of the HTTP port; `None` does not listen. Port 0 picks a free port.
     pub http: Option<SocketAddr>,
+    /// Host names that senders may use beside `localhost` and addresses.
+    pub allowed_hosts: Vec<String>,
     /// Bounds on the resources that senders can use.
     pub limits: Limits,
     /// How resources become sources.
@@ -63,6 +65,7 @@ impl Default for Config {
         Config {
             grpc: Some(([127, 0, 0, 1], 4317).into()),
             http: Some(([127, 0, 0, 1], 4318).into()),
+            allowed_hosts: Vec::new(),
             limits: Limits::default(),
             sources: SourceRules::default(),
         }

@@ -15,6 +15,7 @@ use super::state::ServerState;
 use crate::ingest::RequestOutcome;
 use crate::service::Service;
 use bytes::{BufMut, Bytes, BytesMut};
+use dichroic_http_guard::Refused;
 use dichroic_model::text::{encode_base64, encode_grpc_message};
 use dichroic_pipeline::RefusedReason;
 use http::header::{CONTENT_TYPE, HeaderMap};
@@ -42,10 +43,15 @@ pub(super) async fn handle(
     state: &ServerState,
     peer: IpAddr,
     request: Request<Incoming>,
+    forbidden: Option<Refused>,
 ) -> Response<ResponseBody> {
     let signal = route(request.uri().path());
     let account = Accounted::start(state, "grpc", signal, Sender::new(peer, request.headers()));
-    let mut reply = match receive(state, request).await {
+    let received = match forbidden {
+        Some(refused) => Err(RequestError::forbidden(refused)),
+        None => receive(state, request).await,
+    };
+    let mut reply = match received {
         Ok((service, outcome)) => {
             account.accepted(&outcome);
             let message = response(service, &outcome, BodyFormat::Protobuf);

@@ -14,6 +14,7 @@ use crate::ingest::RequestOutcome;
 use crate::json;
 use crate::service::Service;
 use bytes::Bytes;
+use dichroic_http_guard::Refused;
 use dichroic_pipeline::RefusedReason;
 use http::header::{
     ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER,
@@ -32,6 +33,7 @@ pub(super) async fn handle(
     state: &ServerState,
     peer: IpAddr,
     request: Request<Incoming>,
+    forbidden: Option<Refused>,
 ) -> Response<ResponseBody> {
     let signal = route(request.uri().path()).flatten();
     let account = Accounted::start(state, "http", signal, Sender::new(peer, request.headers()));
@@ -39,7 +41,11 @@ pub(super) async fn handle(
     let shown = format.unwrap_or(BodyFormat::Json);
     let (head, body) = request.into_parts();
     let mut body = RequestBody::new(body, &head.headers);
-    match receive(state, &head, &mut body, format).await {
+    let received = match forbidden {
+        Some(refused) => Err(RequestError::forbidden(refused)),
+        None => receive(state, &head, &mut body, format).await,
+    };
+    match received {
         Ok((service, outcome)) => {
             account.accepted(&outcome);
             reply(StatusCode::OK, shown, response(service, &outcome, shown))

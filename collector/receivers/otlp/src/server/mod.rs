@@ -23,14 +23,16 @@ mod state;
 
 use crate::Ingest;
 use crate::config::{Config, Limits, SourceRules};
-use ::http::HeaderMap;
+use ::http::{HeaderMap, Request};
 use accounted::Accounted;
 use activity::Activity;
 pub use counters::Counters;
 use counters::One;
+use dichroic_http_guard::{Guard, Rules};
 use dichroic_model::clock::now;
 use dichroic_pipeline::{Core, RefusedReason};
 use dichroic_tasks::{Kind, Stopped};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto::Builder;
@@ -89,8 +91,8 @@ pub struct Bound {
     pub http: Option<SocketAddr>,
     /// The receiver's counters, readable while it serves.
     pub counters: Rc<Counters>,
-    /// With the transport that each port is for.
-    listeners: Vec<(&'static str, TcpListener)>,
+    /// With the transport that each port is for, and what keeps web pages out.
+    listeners: Vec<(&'static str, TcpListener, Rc<Guard>)>,
     limits: Limits,
     sources: SourceRules,
 }
@@ -116,8 +118,15 @@ pub async fn bind(config: Config) -> Result<Bound, BindError> {
         let Some(address) = address else { continue };
         let failed = |source| BindError { key, address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
-        *real = Some(listener.local_addr().map_err(failed)?);
-        bound.listeners.push((transport, listener));
+        let address = listener.local_addr().map_err(failed)?;
+        *real = Some(address);
+        let rules = Rules {
+            listener: transport,
+            allowed_hosts: config.allowed_hosts.clone(),
+            ..Rules::default()
+        };
+        let guard = Rc::new(Guard::new(address, rules));
+        bound.listeners.push((transport, listener, guard));
     }
     Ok(bound)
 }
@@ -133,8 +142,8 @@ pub async fn serve(bound: Bound, store: Rc<RefCell<Core>>, mut stop: watch::Rece
         store,
     ));
     let listeners = bound.listeners.into_iter();
-    let listeners =
-        listeners.map(|(transport, listener)| listen(transport, listener, state.clone(), stop.clone()));
+    let listeners = listeners
+        .map(|(transport, listener, guard)| listen(transport, listener, guard, state.clone(), stop.clone()));
     let listeners: Vec<_> = listeners.collect();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -158,6 +167,7 @@ struct Port {
     /// `None`: closed.
     listener: Option<TcpListener>,
     connections: JoinSet<()>,
+    guard: Rc<Guard>,
     state: Rc<ServerState>,
     stop: watch::Receiver<bool>,
 }
@@ -165,6 +175,7 @@ struct Port {
 fn listen(
     transport: &'static str,
     listener: TcpListener,
+    guard: Rc<Guard>,
     state: Rc<ServerState>,
     stop: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
@@ -172,6 +183,7 @@ fn listen(
         transport,
         listener: Some(listener),
         connections: JoinSet::new(),
+        guard,
         state,
         stop,
     };
@@ -186,6 +198,7 @@ async fn accept(port: &mut Port) -> Stopped {
         transport,
         listener: listening,
         connections,
+        guard,
         state,
         stop,
     } = port;
@@ -206,7 +219,8 @@ async fn accept(port: &mut Port) -> Stopped {
                 refuse_connection(state, transport, peer.ip(), RefusedReason::Connections, message);
             }
             Ok((stream, peer)) => {
-                let serving = connection(stream, peer.ip(), builder.clone(), state.clone(), stop.clone());
+                let shared = (builder.clone(), guard.clone(), state.clone());
+                let serving = connection(stream, peer.ip(), shared, stop.clone());
                 dichroic_tasks::contained_in(connections, Kind::OtlpConnection, serving);
             }
             // Out of file descriptors, or the peer has disconnected: neither may end or spin the loop.
@@ -277,8 +291,7 @@ fn refuse_connection(
 async fn connection(
     stream: TcpStream,
     peer: IpAddr,
-    builder: Rc<Builder<Local>>,
-    state: Rc<ServerState>,
+    (builder, guard, state): (Rc<Builder<Local>>, Rc<Guard>, Rc<ServerState>),
     mut stop: watch::Receiver<bool>,
 ) {
     let counters = state.counters.clone();
@@ -301,15 +314,22 @@ async fn connection(
     let io = io::WriteTimeoutStream::new(stream, state.limits.stall_timeout);
     let (shared, activity) = (state.clone(), Rc::new(Activity::default()));
     let active = activity.clone();
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let (state, active) = (shared.clone(), active.clone());
+        let judged = guard.judge(
+            request.version(),
+            request.method(),
+            request.uri(),
+            request.headers(),
+        );
+        let forbidden = judged.err();
         async move {
             let _in_flight = One::of(&state.counters.in_flight);
             let _active = active.begin();
             Ok::<_, Infallible>(if grpc::is_grpc(request.headers()) {
-                grpc::handle(&state, peer, request).await
+                grpc::handle(&state, peer, request, forbidden).await
             } else {
-                http::handle(&state, peer, request).await
+                http::handle(&state, peer, request, forbidden).await
             })
         }
     });

@@ -2,6 +2,7 @@
 
 use super::response::GrpcCode;
 use crate::config::Limits;
+use dichroic_http_guard::Refused;
 use dichroic_pipeline::RefusedReason;
 
 /// Why a request was refused: the response that its sender gets, and the reason that counts it.
@@ -28,6 +29,7 @@ impl RequestError {
             RefusedReason::Encoding | RefusedReason::ContentType => (415, GrpcCode::Unimplemented),
             RefusedReason::Window => (415, GrpcCode::Unimplemented),
             RefusedReason::Path => (404, GrpcCode::Unimplemented),
+            RefusedReason::Host | RefusedReason::CrossSite => (403, GrpcCode::PermissionDenied),
             RefusedReason::Method => (405, GrpcCode::Unimplemented),
             RefusedReason::TooLarge => (413, GrpcCode::ResourceExhausted),
             RefusedReason::Busy | RefusedReason::Connections => (503, GrpcCode::ResourceExhausted),
@@ -44,6 +46,14 @@ impl RequestError {
 
     pub(super) fn bad(message: impl Into<String>) -> Self {
         RequestError::new(RefusedReason::Malformed, message)
+    }
+
+    pub(super) fn forbidden(refused: Refused) -> Self {
+        let reason = match refused {
+            Refused::Host => RefusedReason::Host,
+            Refused::CrossSite => RefusedReason::CrossSite,
+        };
+        RequestError::new(reason, refused.message())
     }
 
     pub(super) fn too_large(limits: &Limits) -> Self {

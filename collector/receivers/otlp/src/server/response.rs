@@ -30,6 +30,7 @@ impl BodyFormat {
 pub(super) enum GrpcCode {
     InvalidArgument = 3,
     DeadlineExceeded = 4,
+    PermissionDenied = 7,
     ResourceExhausted = 8,
     Unimplemented = 12,
 }

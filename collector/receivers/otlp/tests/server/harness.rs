@@ -129,7 +129,7 @@ pub fn head(method: &str, path: &str, headers: &[(&str, &str)], length: usize) -
         .map(|(name, value)| format!("{name}: {value}\r\n"))
         .collect();
     format!(
-        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
     )
 }
 

@@ -247,7 +247,7 @@ fn a_zstd_window_over_the_limit_is_rejected_with_the_limit() {
 }
 
 /// The head of a request in chunks.
-const CHUNKED: &str = "POST /v1/metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\ncontent-type: application/json\r\n\r\n";
+const CHUNKED: &str = "POST /v1/metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\ncontent-type: application/json\r\n\r\n";
 
 #[test]
 fn an_invalid_chunk_is_malformed() {
