@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::config::ScrapeTarget;
+use dichroic_pipeline::budget::{Budget, Part, Reservation};
 
 /// Why a page could not be fetched. Messages end with what to check or change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +47,12 @@ pub enum FetchError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The memory budget of data in flight has no room for the page.
+    #[error("no memory for {bytes} bytes of the page; raise limits.in_flight, or reduce the pages")]
+    Memory {
+        /// Bytes that were needed.
+        bytes: usize,
+    },
     /// An unsupported `Content-Encoding`.
     #[error("unsupported Content-Encoding {0:?}; the target must use gzip or no compression")]
     Encoding(String),
@@ -55,11 +62,11 @@ pub enum FetchError {
 }
 
 /// An HTTP client with at most one connection to a target.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Client {
     connection: Option<Connection>,
-    /// A compressed body.
-    packed: Vec<u8>,
+    /// Memory of the body, while a scrape lasts.
+    memory: Reservation,
 }
 
 #[derive(Debug)]
@@ -75,6 +82,19 @@ impl Drop for Connection {
 }
 
 impl Client {
+    /// A client without a connection; bodies are reserved in `budget`.
+    pub fn new(budget: &Budget) -> Self {
+        Client {
+            connection: None,
+            memory: budget.reserve_nothing(Part::ScrapeBodies),
+        }
+    }
+
+    /// Returns the memory of the last body, which the caller has released.
+    pub fn released(&mut self) {
+        self.memory.shrink(usize::MAX);
+    }
+
     /// Fetches the page into `body`, which is cleared first, and returns its content type. Must run in a `LocalSet`.
     ///
     /// # Errors
@@ -120,11 +140,12 @@ impl Client {
             .trim()
             .to_ascii_lowercase();
         match encoding.as_str() {
-            "" | "identity" => read(response, body, target.body_bytes).await?,
+            "" | "identity" => read(response, body, target.body_bytes, &mut self.memory).await?,
             "gzip" | "x-gzip" => {
-                read(response, &mut self.packed, target.body_bytes).await?;
-                inflate(&self.packed, body, target.body_bytes)?;
-                self.packed.shrink_to(self.packed.len() * 2);
+                let mut packed = Vec::new();
+                read(response, &mut packed, target.body_bytes, &mut self.memory).await?;
+                inflate(&packed, body, target.body_bytes, &mut self.memory)?;
+                self.memory.shrink(packed.capacity());
             }
             _ => return Err(FetchError::Encoding(encoding.chars().take(40).collect())),
         }
@@ -187,7 +208,12 @@ async fn connect(target: &ScrapeTarget) -> Result<Connection, FetchError> {
     Ok(Connection { sender, driver })
 }
 
-async fn read(response: Response<Incoming>, body: &mut Vec<u8>, limit: usize) -> Result<(), FetchError> {
+async fn read(
+    response: Response<Incoming>,
+    body: &mut Vec<u8>,
+    limit: usize,
+    memory: &mut Reservation,
+) -> Result<(), FetchError> {
     body.clear();
     let mut incoming = response.into_body();
     if hyper::body::Body::size_hint(&incoming).lower() > limit as u64 {
@@ -199,20 +225,44 @@ async fn read(response: Response<Incoming>, body: &mut Vec<u8>, limit: usize) ->
             if body.len() + data.len() > limit {
                 return Err(FetchError::TooLarge { limit });
             }
+            let needed = body.len() + data.len();
+            if needed > body.capacity() {
+                // Of its own, the buffer would grow before it is reserved.
+                let room = needed.max(body.capacity() * 2).min(limit.max(needed));
+                reserve(memory, room - body.capacity())?;
+                body.reserve_exact(room - body.len());
+            }
             body.extend_from_slice(data);
         }
     }
     Ok(())
 }
 
+fn reserve(memory: &mut Reservation, bytes: usize) -> Result<(), FetchError> {
+    if memory.try_grow(bytes) {
+        return Ok(());
+    }
+    Err(FetchError::Memory { bytes })
+}
+
 /// Decompresses into a buffer of at most `limit` bytes. The length in gzip's trailer is only a first guess.
-fn inflate(packed: &[u8], body: &mut Vec<u8>, limit: usize) -> Result<(), FetchError> {
+fn inflate(
+    packed: &[u8],
+    body: &mut Vec<u8>,
+    limit: usize,
+    memory: &mut Reservation,
+) -> Result<(), FetchError> {
     let stated = packed
         .last_chunk::<4>()
         .map_or(0, |length| u32::from_le_bytes(*length) as usize);
     let mut room = stated.clamp(4 << 10, 1 << 20).min(limit);
     let mut decompressor = libdeflater::Decompressor::new();
     loop {
+        if room > body.capacity() {
+            reserve(memory, room - body.capacity())?;
+            body.clear();
+            body.reserve_exact(room);
+        }
         body.resize(room, 0);
         match decompressor.gzip_decompress(packed, body) {
             Ok(length) => {

@@ -186,7 +186,7 @@ impl Scraper {
             state: state.clone(),
             store: self.store.0.clone(),
             statuses: self.statuses.clone(),
-            client: Client::default(),
+            client: Client::new(self.store.0.borrow().budget()),
             body: Vec::new(),
             scraped: 0,
             scraping: false,
@@ -259,7 +259,7 @@ impl TargetLoop {
 
     /// After a panic: the page that was being read is lost, so the series of the target are unknown. They expire, and `up` is 0.
     fn recover(&mut self) {
-        self.client = Client::default();
+        self.client = Client::new(self.store.borrow().budget());
         let scraped = now();
         let mut state = self.state.borrow_mut();
         let store = &mut self.store.borrow_mut();
@@ -324,8 +324,9 @@ impl TargetLoop {
         state.report(store, result.as_ref().ok(), duration);
         drop(state);
         self.post(result, duration, scraped);
-        // Releases the memory of an earlier, larger page.
-        self.body.shrink_to(self.body.len() * 2);
+        // A body is not kept: between scrapes it would be memory of no use.
+        self.body = Vec::new();
+        self.client.released();
     }
 
     async fn ingest_page(

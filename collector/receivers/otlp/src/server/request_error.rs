@@ -65,7 +65,7 @@ impl RequestError {
     }
 
     pub(super) fn busy() -> Self {
-        let message = "request budget exhausted (receivers.otlp.in_flight); retry later";
+        let message = "request budget exhausted (receivers.otlp.in_flight, limits.in_flight); retry later";
         RequestError::new(RefusedReason::Busy, message)
     }
 

@@ -37,10 +37,11 @@ impl ServerState {
         counters: Rc<Counters>,
         store: Rc<RefCell<Core>>,
     ) -> Self {
+        let memory = store.borrow().budget().clone();
         ServerState {
+            budget: Budget::new(limits.in_flight_bytes, memory),
             store,
             ingest: RefCell::new(ingest),
-            budget: Budget::new(limits.in_flight_bytes),
             offload: Offload::new(),
             limits,
             counters,

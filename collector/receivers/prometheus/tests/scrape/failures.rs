@@ -111,6 +111,15 @@ fn an_endless_body_is_rejected_at_the_limit() {
 }
 
 #[test]
+fn a_body_beyond_the_memory_budget_is_refused_before_it_is_allocated() {
+    fails(
+        gzip(&vec![b'#'; 80 << 20]),
+        |config| config.body_size_limit = 1 << 30,
+        "no memory for",
+    );
+}
+
+#[test]
 fn a_slow_endless_body_fails_at_the_timeout() {
     let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     let change = |config: &mut ScrapeConfig| config.scrape_timeout = Some(Duration::from_millis(60));
