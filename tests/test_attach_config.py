@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from actors import total
@@ -156,6 +157,60 @@ def test_a_failure_is_logged_again_after_the_node_was_attached(collector: Collec
         wait_until(lambda: handlers(node), 30, "handlers")
         wait_until(lambda: collector.run_command("detach", *node.reach()).returncode == 0, 20, "a detached node")
         wait_until(lambda: detached() == before + n, 20, f"message {n}")  # noqa: B023
+
+
+def attachment_state(collector: Collector) -> dict[str, Any]:
+    """The entry of the only node in `/api/v1/sources`."""
+    return collector.sources()["attachments"][0]
+
+
+def refusals(node: BareNode) -> int:
+    """Lines of the node's log about a wrong cookie."""
+    return sum("Invalid challenge reply" in line for line in node.lines)
+
+
+def test_a_wrong_cookie_is_tried_hourly_and_at_once_when_its_file_changes(tmp_path: Path) -> None:
+    cookie = tmp_path / "cookie"
+    cookie.write_text("AnotherSecret")
+    cookie.chmod(0o600)
+    with BareNode() as node:
+        entry = {**node.config(), "cookie_file": str(cookie)}
+        with Collector(config={"receivers": {"beam": {"attach": [entry]}}}) as collector:
+            wait_until(lambda: attachment_state(collector)["state"] == "refused", 60, "the refusal")
+            begin = attachment_state(collector)
+            assert "does not accept the cookie" in begin["reason"]
+            assert 3500 < begin["next_attempt_seconds"] <= 3600
+            assert "retrying hourly" in collector.output()
+            lint = collector.run_command("lint").stdout
+            assert re.search(r"^warning: bare@127.0.0.1: .*cookie.*; next attempt in \d+ s", lint, re.MULTILINE), lint
+            # Longer than the former pause, and than that between examinations of the node.
+            enough = begin["next_attempt_seconds"] - 20
+            wait_until(lambda: attachment_state(collector)["next_attempt_seconds"] < enough, 60, "20 s")
+            assert refusals(node) == 2, node.output()
+            cookie.write_text(COOKIE)
+            wait_until(lambda: handlers(node), 15, "handlers")
+            assert refusals(node) == 2
+            wait_until(lambda: attachment_state(collector)["state"] == "attached", 15, "the state")
+            assert collector.stop() == 0
+
+
+def test_a_refused_node_that_restarts_with_the_right_cookie_is_attached(tmp_path: Path) -> None:
+    with BareNode() as node:
+        home = node.folder / ".erlang.cookie"
+        with Collector(config={"receivers": {"beam": {"attach": [node.config()]}}}) as collector:
+            wait_until(lambda: handlers(node), 30, "handlers")
+            node.kill()
+            home.chmod(0o600)
+            home.write_text("AnotherSecret")
+            home.chmod(0o400)
+            node.start()
+            wait_until(lambda: attachment_state(collector)["state"] == "refused", 60, "the refusal")
+            node.kill()
+            home.chmod(0o600)
+            home.write_text(COOKIE)
+            home.chmod(0o400)
+            node.start()
+            wait_until(lambda: handlers(node), 60, "handlers")
 
 
 def test_an_invalid_file_detaches_no_node() -> None:

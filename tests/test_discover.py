@@ -43,9 +43,7 @@ class Discovery(Process):
 
 def counting(node: BareNode, event: str) -> bool:
     """Whether a discovery counts the event, whose name has commas."""
-    ids = re.findall(
-        r"\{(dichroic_visit|\{dichroic_visit,\d+\}),\[([^\]]*)\]\}", re.sub(r"\s", "", node.snapshot()["handlers"])
-    )
+    ids = re.findall(r"\{(dichroic_visit|\{dichroic_visit,\d+\}),\[([^\]]*)\]\}", re.sub(r"\s", "", node.snapshot()["handlers"]))
     return event in [name for _, name in ids]
 
 

@@ -20,8 +20,7 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(params=["permanent", "load", None], ids=["relay_started", "relay_loaded", "no_relay"])
 def embedded(request: pytest.FixtureRequest) -> Iterator[EmbeddedNode]:
-    for node in quiet(EmbeddedNode(request.param)):
-        yield node
+    yield from quiet(EmbeddedNode(request.param))
 
 
 def test_discover_and_lint_leave_a_node_in_embedded_mode_as_it_was(collector: Collector, embedded: EmbeddedNode) -> None:

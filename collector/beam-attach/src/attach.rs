@@ -3,11 +3,12 @@
 //! The relay connects to the collector at the given destination and gets its plan there; this module is control only. If the collector
 //! dies, the relay's keeper process on the node sees the connection close, waits 30 s for another guardian, and removes the relay.
 
-use crate::connection::{Connection, Idle};
+use crate::connection::{self, Connection, Idle};
 use crate::destination::{Destinations, RelayDestination};
 use crate::error::Error;
 use crate::modules::{self, ModuleSet};
 use crate::term::{Term, atom, string};
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -317,9 +318,12 @@ pub(crate) async fn in_turn(
 }
 
 fn not_loaded(answer: &Term) -> Error {
-    Error::Call(format!(
-        "the node cannot load the relay's modules (OTP 25 or newer is required): {answer}"
-    ))
+    let message = format!("the node cannot load the relay's modules (OTP 25 or newer is required): {answer}");
+    match message.contains("not_purged") {
+        // Loaded at the same time by another process.
+        true => Error::Call(message),
+        false => Error::Refused(message),
+    }
 }
 
 /// Waits until the relay has a plan from the collector, or the time is over, and returns its status. A relay that cannot reach the
@@ -463,5 +467,25 @@ impl NodeTarget {
     pub async fn connect(&self) -> Result<Connection, Error> {
         let cookie = crate::cookie::Cookie::find(&self.cookie)?;
         Connection::open(&self.node, &self.lookup, &cookie, self.tls.as_ref()).await
+    }
+
+    /// The creation of the running node, which changes when it restarts.
+    ///
+    /// # Errors
+    /// As [`NodeTarget::connect`], except for the cookie.
+    pub async fn creation(&self) -> Result<u32, Error> {
+        connection::creation(&self.node, &self.lookup, self.tls.as_ref()).await
+    }
+
+    /// The files that a connection reads, also those that do not exist yet.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.cookie.files();
+        if let Some(tls) = &self.tls {
+            files.push(tls.ca_file.clone());
+            if let Some((certificate, key)) = &tls.identity {
+                files.extend([certificate.clone(), key.clone()]);
+            }
+        }
+        files
     }
 }

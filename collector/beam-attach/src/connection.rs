@@ -8,7 +8,7 @@ use crate::address::{NodeName, PortLookup, resolve};
 use crate::cookie::Cookie;
 use crate::epmd;
 use crate::error::Error;
-use crate::handshake::{Introduced, Length, shake};
+use crate::handshake::{self, Introduced, Length, shake};
 use crate::term::{Pid, Reference, Term, atom, decode, tuple};
 use crate::tls::Tls;
 use std::net::SocketAddr;
@@ -82,17 +82,12 @@ impl Connection {
         tls: Option<&Tls>,
     ) -> Result<Self, Error> {
         let opening = async {
-            let machine = resolve(&node.host, tls.is_some()).await?;
-            let port = epmd::port(lookup, node, machine, tls.is_some()).await?;
-            let at = SocketAddr::new(machine.ip, port);
-            let stream = TcpStream::connect(at)
-                .await
-                .map_err(|e| Error::io(&format!("{node} at {at}"), &e))?;
-            let _ = stream.set_nodelay(true);
-            let (mut stream, length): (Box<dyn Wire>, _) = match tls {
-                Some(tls) => (Box::new(tls.connect(&node.host, stream).await?), Length::Four),
-                None => (Box::new(stream), Length::Two),
-            };
+            let Reached {
+                mut stream,
+                length,
+                at,
+                local,
+            } = reach(node, lookup, tls).await?;
             let introduced = shake(&mut stream, length, &node.host, cookie).await?;
             if introduced.peer_name != node.to_string() {
                 return Err(Error::Handshake(format!(
@@ -100,11 +95,9 @@ impl Connection {
                     introduced.peer_name
                 )));
             }
-            Ok((stream, machine.local, introduced))
+            Ok((stream, local, introduced))
         };
-        let (stream, local, introduced) = timeout(CONNECT, opening)
-            .await
-            .map_err(|_| Error::timeout(format!("connecting to {node}"), CONNECT))??;
+        let (stream, local, introduced) = in_time(node, opening).await?;
         let mut connection = Connection::established(stream, local, introduced);
         connection.read_ticktime().await?;
         Ok(connection)
@@ -330,6 +323,52 @@ impl Connection {
         self.sent = Instant::now();
         Ok(())
     }
+}
+
+/// A stream to a node, before the handshake.
+struct Reached {
+    stream: Box<dyn Wire>,
+    length: Length,
+    at: SocketAddr,
+    local: bool,
+}
+
+async fn reach(node: &NodeName, lookup: &PortLookup, tls: Option<&Tls>) -> Result<Reached, Error> {
+    let machine = resolve(&node.host, tls.is_some()).await?;
+    let port = epmd::port(lookup, node, machine, tls.is_some()).await?;
+    let at = SocketAddr::new(machine.ip, port);
+    let stream = TcpStream::connect(at)
+        .await
+        .map_err(|e| Error::io(&format!("{node} at {at}"), &e))?;
+    let _ = stream.set_nodelay(true);
+    let (stream, length): (Box<dyn Wire>, _) = match tls {
+        Some(tls) => (Box::new(tls.connect(&node.host, stream).await?), Length::Four),
+        None => (Box::new(stream), Length::Two),
+    };
+    Ok(Reached {
+        stream,
+        length,
+        at,
+        local: machine.local,
+    })
+}
+
+async fn in_time<T>(node: &NodeName, opening: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout(CONNECT, opening)
+        .await
+        .map_err(|_| Error::timeout(format!("connecting to {node}"), CONNECT))?
+}
+
+/// The creation of a running node, which changes when it restarts. Works without the cookie, and leaves no line in the node's log.
+///
+/// # Errors
+/// As [`Connection::open`].
+pub async fn creation(node: &NodeName, lookup: &PortLookup, tls: Option<&Tls>) -> Result<u32, Error> {
+    in_time(node, async {
+        let mut reached = reach(node, lookup, tls).await?;
+        handshake::creation(&mut reached.stream, reached.length, &node.host).await
+    })
+    .await
 }
 
 fn check_badrpc(module: &str, function: &str, answer: Term) -> Result<Term, Error> {

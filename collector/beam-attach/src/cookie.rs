@@ -33,6 +33,20 @@ pub struct CookieSources {
 const COOKIE: &str = "releases/COOKIE";
 
 impl CookieSources {
+    /// The files that [`Cookie::find`] may read, in its order.
+    pub fn files(&self) -> Vec<PathBuf> {
+        if let Some(path) = &self.file {
+            return vec![path.clone()];
+        }
+        if let Some(release) = &self.release {
+            return vec![release.join(COOKIE)];
+        }
+        match variable("DICHROIC_COOKIE_FILE") {
+            Some(path) => vec![path],
+            None => homes().collect(),
+        }
+    }
+
     /// The warning for a usable cookie file that others can read.
     pub fn warning(&self) -> Option<String> {
         let path = self.release.as_ref()?.join(COOKIE);
@@ -71,11 +85,7 @@ impl Cookie {
         if let Some(path) = variable("DICHROIC_COOKIE_FILE") {
             return Self::read(&path);
         }
-        let homes = [
-            variable("HOME").map(|home| home.join(".erlang.cookie")),
-            variable("XDG_CONFIG_HOME").map(|config| config.join("erlang/.erlang.cookie")),
-        ];
-        match homes.into_iter().flatten().find(|path| path.exists()) {
+        match homes().find(|path| path.exists()) {
             Some(path) => Self::read(&path),
             None => Err(Error::Cookie(
                 "no cookie: set a file with --cookie-file or DICHROIC_COOKIE_FILE, or a release with --release; ~/.erlang.cookie does not exist".to_owned(),
@@ -106,6 +116,15 @@ impl Cookie {
         md5.update(challenge.to_string().as_bytes());
         md5.finalize().into()
     }
+}
+
+/// The files that Erlang itself reads.
+fn homes() -> impl Iterator<Item = PathBuf> {
+    let homes = [
+        variable("HOME").map(|home| home.join(".erlang.cookie")),
+        variable("XDG_CONFIG_HOME").map(|config| config.join("erlang/.erlang.cookie")),
+    ];
+    homes.into_iter().flatten()
 }
 
 fn variable(name: &str) -> Option<PathBuf> {

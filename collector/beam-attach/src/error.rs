@@ -16,8 +16,10 @@ pub enum Error {
     Epmd(String),
     /// The connection failed or ended.
     Connection(String),
-    /// TLS failed on either side.
+    /// A certificate or a key cannot be used, on either side.
     Tls(String),
+    /// The node refuses the connection or the relay: its cookie, what it allows, its version.
+    Refused(String),
     /// The handshake failed.
     Handshake(String),
     /// The peer violates the distribution protocol.
@@ -34,6 +36,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the next attempt fails too, until the node or a file of [`NodeTarget::files`](crate::attach::NodeTarget::files)
+    /// changes. The node logs most of these attempts.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Error::Cookie(_) | Error::Tls(_) | Error::Refused(_))
+    }
+
     pub(crate) fn timeout(what: impl Into<String>, after: Duration) -> Self {
         Error::Timeout {
             what: what.into(),
@@ -54,6 +62,7 @@ impl fmt::Display for Error {
             | Error::Epmd(message)
             | Error::Connection(message)
             | Error::Tls(message)
+            | Error::Refused(message)
             | Error::Handshake(message)
             | Error::Protocol(message)
             | Error::Call(message) => f.write_str(&escape_control(message)),

@@ -1,10 +1,29 @@
 //! Opening of files by names from the configuration.
 
 use rustix::fs::OFlags;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+
+/// Identifies the content and the permissions of a file: it changes with either. `None`: the file cannot be examined.
+pub type Stamp = Option<[i64; 6]>;
+
+/// The stamp of a file; links are followed.
+pub fn stamp(path: &Path) -> Stamp {
+    let meta = fs::metadata(path).ok()?;
+    let inode = i64::from_ne_bytes(meta.ino().to_ne_bytes());
+    let size = i64::from_ne_bytes(meta.size().to_ne_bytes());
+    // Writes, renames and changes of the mode all set the time of the last change.
+    Some([
+        inode,
+        size,
+        meta.mtime(),
+        meta.mtime_nsec(),
+        meta.ctime(),
+        meta.ctime_nsec(),
+    ])
+}
 
 /// Opens a regular file for reading; links are followed. A pipe or a device is refused without waiting for it.
 ///

@@ -73,6 +73,7 @@ enum Status {
 #[derive(Debug, PartialEq, Eq)]
 struct Challenge {
     value: u32,
+    creation: u32,
     name: String,
 }
 
@@ -96,23 +97,14 @@ pub async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     host: &str,
     cookie: &Cookie,
 ) -> Result<Introduced, Error> {
-    send(stream, length, &name_message(host)).await?;
-    let (own_name, own_creation) = match status(&read(stream, length, "the name message").await?)? {
-        Status::Named { name, creation } => (name, creation),
-        Status::Refused(message) => {
-            return Err(Error::Handshake(format!(
-                "the node refuses the connection: {message}"
-            )));
-        }
-    };
-    let challenge = challenge(&read(stream, length, "the name message").await?)?;
+    let (own_name, own_creation, challenge) = introduce(stream, length, host).await?;
     let ours = random()?;
     let mut reply = vec![b'r'];
     reply.extend_from_slice(&ours.to_be_bytes());
     reply.extend_from_slice(&cookie.digest(challenge.value));
     send(stream, length, &reply).await?;
     let wrong_cookie = || {
-        Error::Handshake(format!(
+        Error::Refused(format!(
             "{} does not accept the cookie: use the cookie that the node runs with",
             challenge.name
         ))
@@ -126,12 +118,45 @@ pub async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
             peer_name: challenge.name,
         }),
         // The peer impersonates the node without knowing the cookie.
-        Some((b'a', _)) => Err(Error::Handshake(format!(
+        Some((b'a', _)) => Err(Error::Refused(format!(
             "the peer that claims to be {} does not know the cookie; nothing was sent to it",
             challenge.name
         ))),
         _ => Err(not_a_node()),
     }
+}
+
+/// The first half of the handshake, which does not prove knowledge of the cookie: the assigned name and creation, and the challenge.
+async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    length: Length,
+    host: &str,
+) -> Result<(String, u32, Challenge), Error> {
+    send(stream, length, &name_message(host)).await?;
+    let (own_name, own_creation) = match status(&read(stream, length, "the name message").await?)? {
+        Status::Named { name, creation } => (name, creation),
+        Status::Refused(message) => {
+            return Err(Error::Refused(format!(
+                "the node refuses the connection: {message}"
+            )));
+        }
+    };
+    let challenge = challenge(&read(stream, length, "the name message").await?)?;
+    Ok((own_name, own_creation, challenge))
+}
+
+/// The creation of the node, which changes when it restarts. The handshake ends before the cookie is checked, so that the node logs
+/// nothing.
+///
+/// # Errors
+/// As [`shake`], except for the cookie.
+pub async fn creation<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    length: Length,
+    host: &str,
+) -> Result<u32, Error> {
+    let (.., challenge) = introduce(stream, length, host).await?;
+    Ok(challenge.creation)
 }
 
 fn not_a_node() -> Error {
@@ -166,7 +191,7 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut S, length: Length, after: &str)
             "the node closed the connection after {after}; if it uses TLS for distribution, {TLS_ADVICE}"
         )),
         io::ErrorKind::Unsupported => {
-            Error::Handshake(format!("the node uses TLS for distribution: {TLS_ADVICE}"))
+            Error::Refused(format!("the node uses TLS for distribution: {TLS_ADVICE}"))
         }
         io::ErrorKind::InvalidData => not_a_node(),
         _ => Error::io("handshake", &e),
@@ -227,13 +252,14 @@ fn challenge(message: &[u8]) -> Result<Challenge, Error> {
     let rest = message.strip_prefix(b"N").ok_or_else(not_a_node)?;
     let (_flags, rest) = rest.split_first_chunk::<8>().ok_or_else(not_a_node)?;
     let (value, rest) = rest.split_first_chunk::<4>().ok_or_else(not_a_node)?;
-    let (_creation, rest) = rest.split_first_chunk::<4>().ok_or_else(not_a_node)?;
+    let (creation, rest) = rest.split_first_chunk::<4>().ok_or_else(not_a_node)?;
     let (len, rest) = rest.split_first_chunk::<2>().ok_or_else(not_a_node)?;
     let name = rest
         .get(..usize::from(u16::from_be_bytes(*len)))
         .ok_or_else(not_a_node)?;
     Ok(Challenge {
         value: u32::from_be_bytes(*value),
+        creation: u32::from_be_bytes(*creation),
         name: String::from_utf8(name.to_vec()).map_err(|_| not_a_node())?,
     })
 }
@@ -268,7 +294,7 @@ mod tests {
         message.extend_from_slice(&1_u32.to_be_bytes());
         message.extend_from_slice(b"\x00\x03s@h");
         let read = challenge(&message).unwrap();
-        assert_eq!((read.value, read.name.as_str()), (9, "s@h"));
+        assert_eq!((read.value, read.creation, read.name.as_str()), (9, 1, "s@h"));
         for cut in 0..message.len() {
             assert!(challenge(&message[..cut]).is_err(), "{cut}");
         }

@@ -46,8 +46,8 @@ impl Tls {
         let connector = TlsConnector::from(Arc::new(self.client()?));
         match timeout(HANDSHAKE, connector.connect(server, stream)).await {
             Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(Error::Tls(self.explain(&error, name))),
-            Err(_) => Err(Error::Tls(not_tls())),
+            Ok(Err(error)) => Err(self.explain(&error, name)),
+            Err(_) => Err(not_tls()),
         }
     }
 
@@ -76,11 +76,13 @@ impl Tls {
             .map_err(|e| wrong(cert_file, &format!("does not match {}: {e}", key_file.display())))
     }
 
-    fn explain(&self, error: &io::Error, name: &str) -> String {
+    fn explain(&self, error: &io::Error, name: &str) -> Error {
         use CertificateError as Bad;
         let ca = self.ca_file.display();
+        let failed =
+            |error: &dyn std::fmt::Display| Error::Connection(format!("TLS to the node failed: {error}"));
         match inner(error) {
-            Some(rustls::Error::InvalidCertificate(bad)) => match bad {
+            Some(rustls::Error::InvalidCertificate(bad)) => Error::Tls(match bad {
                 Bad::Expired | Bad::ExpiredContext { .. } => "the node's certificate has expired".to_owned(),
                 Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
                     "the node's certificate is not valid yet: check the clocks".to_owned()
@@ -90,12 +92,12 @@ impl Tls {
                     "the node's certificate is not for {name} according to its subjectAltName: set server_name (--tls-name) to a name in it"
                 ),
                 other => format!("the node's certificate cannot be used: {other}"),
-            },
+            }),
             Some(rustls::Error::InvalidMessage(_)) => not_tls(),
-            Some(rustls::Error::AlertReceived(alert)) => refused(*alert),
-            Some(other) => format!("TLS to the node failed: {other}"),
+            Some(rustls::Error::AlertReceived(alert)) => Error::Tls(refused(*alert)),
+            Some(other) => failed(other),
             None if is_end(error) => not_tls(),
-            None => format!("TLS to the node failed: {error}"),
+            None => failed(error),
         }
     }
 }
@@ -119,8 +121,10 @@ fn is_end(error: &io::Error) -> bool {
     )
 }
 
-fn not_tls() -> String {
-    "the node does not answer in TLS: start it with -proto_dist inet_tls, or remove tls (--tls-ca)".to_owned()
+fn not_tls() -> Error {
+    let message =
+        "the node does not answer in TLS: start it with -proto_dist inet_tls, or remove tls (--tls-ca)";
+    Error::Connection(message.to_owned())
 }
 
 fn refused(alert: AlertDescription) -> String {

@@ -1,5 +1,6 @@
 //! The JSON documents of the admin API: sources, ledger, lint and catalog. Commands print the last three.
 
+use crate::attach::status::AttachStatus;
 use crate::lint;
 use crate::self_telemetry::stage::{Reading, Stages};
 use dichroic_model::{Attributes, SourceId};
@@ -183,6 +184,7 @@ pub async fn lint(
     config: &lint::Config,
     relays: Vec<RelayStatus>,
     targets: &[TargetStatus],
+    attachments: &[AttachStatus],
 ) -> Result<Value, Busy> {
     let chunks = handle.snapshot(SnapshotRequest::default())?;
     let mut seen = lint::Seen::default();
@@ -196,6 +198,7 @@ pub async fn lint(
         config,
         relays: &relays,
         targets,
+        attachments,
         drops: &drops,
     });
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
@@ -282,6 +285,7 @@ pub async fn catalog(
         config,
         relays: &relays,
         targets: &[],
+        attachments: &[],
         drops: &[],
     });
     let metrics: Vec<Value> = entries.into_values().map(Entry::document).collect();

@@ -4,6 +4,7 @@ use crate::admin::api;
 use crate::admin::forbidden::HttpGuard;
 use crate::admin::http::{self, Answer};
 use crate::admin::pages::Pages;
+use crate::attach::status::{AttachBoard, AttachStatus};
 use crate::config::loaded::Loaded;
 use crate::config::selection::selection;
 use crate::config::{self, Config};
@@ -42,6 +43,8 @@ pub struct AdminServer {
     pub targets: TargetStatuses,
     /// State of the relays.
     pub relays: beam::StatusBoard,
+    /// State of the nodes of `receivers.beam.attach`.
+    pub attachments: AttachBoard,
     /// `/v1/stream`.
     pub streams: stream::Exporter,
     /// `/metrics`, `/healthz`, `/readyz`.
@@ -58,7 +61,7 @@ pub struct AdminServer {
     pub reload: watch::Receiver<Option<Arc<Loaded>>>,
 }
 
-const INDEX: &str = "dichroic\n\n/api/v1/catalog   all metrics and events\n/api/v1/ledger    received, applied and dropped points by hop\n/api/v1/lint      likely problems\n/api/v1/sources   sources, targets, relays, subscribers\n/v1/stream        live events, logs and points: ?match=phoenix.**&format=ndjson\n/metrics, /healthz, /readyz";
+const INDEX: &str = "dichroic\n\n/api/v1/catalog   all metrics and events\n/api/v1/ledger    received, applied and dropped points by hop\n/api/v1/lint      likely problems\n/api/v1/sources   sources, targets, relays, attachments, subscribers\n/v1/stream        live events, logs and points: ?match=phoenix.**&format=ndjson\n/metrics, /healthz, /readyz";
 
 impl AdminServer {
     /// Answers a request.
@@ -112,7 +115,8 @@ impl AdminServer {
 
     async fn lint(&self) -> Result<Value, Busy> {
         let config = self.lint_config();
-        api::lint(&self.core, &config, self.relays.read(), &self.targets.targets()).await
+        let (targets, attachments) = (self.targets.targets(), self.attachments.read());
+        api::lint(&self.core, &config, self.relays.read(), &targets, &attachments).await
     }
 
     /// The configuration in effect.
@@ -130,6 +134,7 @@ impl AdminServer {
         let mut document = api::sources(&self.core).await?;
         document["targets"] = self.targets.targets().iter().map(target).collect();
         document["relays"] = self.relays.read().iter().map(relay).collect();
+        document["attachments"] = self.attachments.read().iter().map(attachment).collect();
         document["subscribers"] = self.streams.subscribers().iter().map(subscriber).collect();
         Ok(document)
     }
@@ -160,6 +165,13 @@ fn relay(status: &beam::RelayStatus) -> Value {
         "generation": status.generation, "attached": status.attached, "refused": refused, "variables": status.variables,
         "series": status.series, "rows": status.rows, "backwards": status.backwards,
         "events": status.events, "flushes": status.flushes, "unknown_frames": status.unknown_frames,
+    })
+}
+
+fn attachment(status: &AttachStatus) -> Value {
+    json!({
+        "node": status.node, "state": status.state.as_str(), "reason": status.reason, "help": status.help,
+        "next_attempt_seconds": status.next_seconds(),
     })
 }
 

@@ -2,4 +2,6 @@
 
 pub mod destination;
 pub mod report;
+mod retry;
+pub mod status;
 pub mod supervisor;

@@ -1,10 +1,12 @@
-//! Keeps the nodes of `receivers.beam.attach` attached: one task per node connects, attaches, watches, and retries with backoff.
+//! Keeps the nodes of `receivers.beam.attach` attached: one task per node connects, attaches, watches, and retries.
 //!
 //! Runs on the main thread and exchanges only control messages with the nodes. A collector that restarts within 30 s of a crash takes
 //! over the relay on the node, with its totals.
 
 use crate::attach::destination::choose;
 use crate::attach::report::{instead, unreachable};
+use crate::attach::retry::{BACKOFF_MAX, Lasts, Pause, Retry};
+use crate::attach::status::{AttachBoard, AttachStatus, State};
 use crate::config::attach::Attach;
 use dichroic_beam_attach::Error;
 use dichroic_beam_attach::attach::{self, AttachResult, DetachResult, NodeTarget};
@@ -19,10 +21,6 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
-const BACKOFF_MIN: Duration = Duration::from_millis(500);
-const BACKOFF_MAX: Duration = Duration::from_secs(15);
-/// A connection of at least this time resets the backoff.
-const STABLE: Duration = Duration::from_secs(30);
 /// Length of one watch call; it is repeated.
 const WATCH: Duration = Duration::from_secs(3600);
 const REMOVE_ENTRY: &str = "remove its entry from receivers.beam.attach";
@@ -38,6 +36,7 @@ pub struct CollectorDestinations {
 /// The configured nodes, each with its task.
 pub struct Attachments {
     destinations: CollectorDestinations,
+    board: AttachBoard,
     attached: Vec<Attachment>,
     /// Tasks of removed or changed entries that still detach, by node name.
     detaching: HashMap<String, JoinHandle<()>>,
@@ -50,10 +49,11 @@ struct Attachment {
     task: JoinHandle<()>,
 }
 
-/// Starts a task for each node. Called inside a `LocalSet`.
-pub fn start(nodes: &[Attach], destinations: CollectorDestinations) -> Attachments {
+/// Starts a task for each node, which writes its state to the board. Called inside a `LocalSet`.
+pub fn start(nodes: &[Attach], destinations: CollectorDestinations, board: AttachBoard) -> Attachments {
     let mut attachments = Attachments {
         destinations,
+        board,
         attached: Vec::new(),
         detaching: HashMap::new(),
     };
@@ -78,7 +78,7 @@ impl Attachments {
             if !self.attached.iter().any(|attachment| attachment.entry == *node) {
                 let previous = self.detaching.remove(&node.node);
                 self.attached
-                    .extend(supervise(node, &self.destinations, previous));
+                    .extend(supervise(node, &self.destinations, previous, &self.board));
             }
         }
     }
@@ -112,6 +112,7 @@ fn supervise(
     node: &Attach,
     destinations: &CollectorDestinations,
     previous: Option<JoinHandle<()>>,
+    board: &AttachBoard,
 ) -> Option<Attachment> {
     let Some(destinations) = choose(
         node.transport,
@@ -129,12 +130,12 @@ fn supervise(
     };
     let target = node.target(destinations).ok()?;
     let (stop, stopped) = watch::channel(false);
-    let (name, mut stopped, mut previous) = (node.node.clone(), stopped, previous);
+    let (name, mut stopped, mut previous, board) = (node.node.clone(), stopped, previous, board.clone());
     let task = dichroic_tasks::restart(Kind::AttachLoop, name, async move || {
         if let Some(previous) = previous.take() {
             let _ = previous.await;
         }
-        attach_until_stopped(&target, &mut stopped).await
+        attach_until_stopped(&target, &mut stopped, &board).await
     });
     Some(Attachment {
         entry: node.clone(),
@@ -148,6 +149,7 @@ fn supervise(
 struct NotAttached {
     reason: String,
     help: Option<String>,
+    lasts: Lasts,
 }
 
 impl NotAttached {
@@ -155,6 +157,7 @@ impl NotAttached {
         NotAttached {
             reason: reason.into(),
             help: Some(help.into()),
+            lasts: Lasts::Shortly,
         }
     }
 }
@@ -164,46 +167,108 @@ impl From<Error> for NotAttached {
         NotAttached {
             reason: error.to_string(),
             help: None,
+            lasts: Lasts::of(&error),
         }
     }
 }
 
-async fn attach_until_stopped(target: &NodeTarget, stopped: &mut watch::Receiver<bool>) -> Stopped {
-    let mut pause = BACKOFF_MIN;
-    let mut last = None;
+/// What is known and shown about a node between attempts.
+struct Progress<'a> {
+    node: String,
+    board: &'a AttachBoard,
+    /// The failure that was logged last, and whether as a refusal.
+    last: Option<(NotAttached, bool)>,
+}
+
+impl Progress<'_> {
+    /// The next failure is logged even if it is the same.
+    fn attached(&mut self) {
+        self.last = None;
+        self.board
+            .write(AttachStatus::of(self.node.clone(), State::Attached));
+    }
+
+    /// A failure that repeats at every attempt is logged once.
+    fn failed(&mut self, failure: NotAttached, pause: Pause) {
+        let refused = pause == Pause::Refused;
+        let NotAttached { reason, help, .. } = &failure;
+        self.board.write(AttachStatus {
+            node: self.node.clone(),
+            state: if refused { State::Refused } else { State::Retrying },
+            reason: reason.clone(),
+            help: help.clone().unwrap_or_default(),
+            next: Some(Instant::now() + pause.length()),
+        });
+        // A refusal is logged when it is believed.
+        let logged = self
+            .last
+            .as_ref()
+            .is_some_and(|(last, as_refusal)| *last == failure && *as_refusal == refused);
+        if logged || (failure.lasts != Lasts::Shortly && !refused) {
+            return;
+        }
+        let help = help.as_deref();
+        if refused {
+            tracing::warn!(
+                node = self.node,
+                reason,
+                help,
+                retry_seconds = pause.length().as_secs(),
+                "not attached; retrying hourly, and when the node or a file of its entry changes"
+            );
+        } else {
+            tracing::warn!(node = self.node, reason, help, "not attached; retrying");
+        }
+        self.last = Some((failure, refused));
+    }
+}
+
+async fn attach_until_stopped(
+    target: &NodeTarget,
+    stopped: &mut watch::Receiver<bool>,
+    board: &AttachBoard,
+) -> Stopped {
     if let Some(message) = target.cookie.warning() {
         tracing::warn!(node = %target.node, "{message}");
     }
+    let mut progress = Progress {
+        node: target.node.to_string(),
+        board,
+        last: None,
+    };
+    let mut retry = Retry::new();
+    board.write(AttachStatus::of(progress.node.clone(), State::Connecting));
     loop {
-        let started = Instant::now();
-        let Some(failure) = attach_once(target, stopped, &mut last).await else {
-            return Stopped;
+        let before = tokio::select! {
+            before = retry.before(target) => before,
+            _ = stopped.wait_for(|stop| *stop) => break,
         };
-        // A failure that repeats at every attempt is logged once.
-        if last.as_ref() != Some(&failure) {
-            let NotAttached { reason, help } = &failure;
-            tracing::warn!(node = %target.node, reason, help = help.as_deref(), "not attached; retrying");
-            last = Some(failure);
-        }
-        if started.elapsed() > STABLE {
-            pause = BACKOFF_MIN;
-        }
+        let Some(failure) = attach_once(target, stopped, &mut progress).await else {
+            break;
+        };
+        let lasts = failure.lasts;
+        let pause = retry.after(&before, lasts);
+        progress.failed(failure, pause);
         tokio::select! {
-            () = sleep(pause) => {}
-            _ = stopped.wait_for(|stop| *stop) => return Stopped,
+            changed = retry.wait(target, &before, pause, lasts) => {
+                if changed {
+                    progress.last = None;
+                }
+            }
+            _ = stopped.wait_for(|stop| *stop) => break,
         }
-        pause = (pause * 2).min(BACKOFF_MAX);
     }
+    board.remove(&progress.node);
+    Stopped
 }
 
-/// Attaches, and watches until the end. `None`: stopped and detached. Clears `last` once attached, so that the next failure is logged
-/// even if it is the same.
+/// Attaches, and watches until the end. `None`: stopped and detached.
 async fn attach_once(
     target: &NodeTarget,
     stopped: &mut watch::Receiver<bool>,
-    last: &mut Option<NotAttached>,
+    progress: &mut Progress<'_>,
 ) -> Option<NotAttached> {
-    match try_attach(target, stopped, last).await {
+    match try_attach(target, stopped, progress).await {
         Ok(ended) => ended,
         Err(error) => Some(error.into()),
     }
@@ -212,7 +277,7 @@ async fn attach_once(
 async fn try_attach(
     target: &NodeTarget,
     stopped: &mut watch::Receiver<bool>,
-    last: &mut Option<NotAttached>,
+    progress: &mut Progress<'_>,
 ) -> Result<Option<NotAttached>, Error> {
     let span = tracing::info_span!(
         "attach",
@@ -240,7 +305,7 @@ async fn try_attach(
     );
     drop(span);
     match attached {
-        AttachResult::Attached => *last = None,
+        AttachResult::Attached => progress.attached(),
         AttachResult::Installed => {
             drop(node);
             return Ok(tokio::select! {

@@ -1,6 +1,7 @@
 //! What the series are compared with: the configuration, relays, targets, and what was dropped.
 
 use super::seen::Fired;
+use crate::attach::status::AttachStatus;
 use dichroic_model::{Pattern, SourceId};
 use dichroic_packs::{Metric, Pack, Packs, Selection, Variables};
 use dichroic_pipeline::{DropReason, Signal};
@@ -27,6 +28,8 @@ pub struct Inputs<'a> {
     pub relays: &'a [(RelayStatus, String)],
     /// Scrape targets.
     pub targets: &'a [TargetStatus],
+    /// Nodes of `receivers.beam.attach`.
+    pub attachments: &'a [AttachStatus],
     /// What was dropped at the ingest hop.
     pub drops: &'a [Drops],
 }

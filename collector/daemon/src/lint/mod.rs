@@ -5,6 +5,7 @@
 //! labels and bucket counts only; the values that are recorded of each label are limited. A finding states its reason and what to do. A
 //! *warning* is wrong now or will be soon; a *note* may be intended.
 
+mod attachments;
 mod drops;
 mod families;
 mod finding;

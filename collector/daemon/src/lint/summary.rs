@@ -1,5 +1,6 @@
 //! All findings about a snapshot, and those about the collector as a whole.
 
+use super::attachments::of_attachment;
 use super::drops::of_drops;
 use super::finding::{Finding, Level};
 use super::inputs::Inputs;
@@ -40,6 +41,7 @@ impl Seen {
         for target in inputs.targets {
             found.extend(of_target(target));
         }
+        found.extend(inputs.attachments.iter().filter_map(of_attachment));
         found.extend(inputs.drops.iter().filter_map(of_drops));
         totals(inputs, &mut found);
         found.into_iter().collect()

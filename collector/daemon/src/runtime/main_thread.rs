@@ -8,6 +8,7 @@ use crate::admin::http;
 use crate::admin::pages::Pages;
 use crate::admin::responses::Responses;
 use crate::admin::server::{AdminServer, lint_config};
+use crate::attach::status::AttachBoard;
 use crate::config::Config;
 use crate::config::loaded::Loaded;
 use crate::config::selection::selection;
@@ -45,6 +46,8 @@ pub struct MainThread<'a> {
     pub config: &'a Config,
     /// The running ingest thread.
     pub ingest: &'a IngestHandles,
+    /// State of the nodes of `receivers.beam.attach`.
+    pub attachments: AttachBoard,
     /// Relays, to the ingest thread.
     pub relays: mpsc::Sender<RelayConnection>,
     /// Counts pages and responses that were cut off.
@@ -189,6 +192,7 @@ impl MainThread<'_> {
             core: self.ingest.store.clone(),
             targets: self.ingest.targets.clone(),
             relays: self.ingest.relays.clone(),
+            attachments: self.attachments.clone(),
             streams,
             pages,
             stages: self.stages.clone(),

@@ -12,6 +12,7 @@
 use crate::admin::endpoints::{self, Endpoints, ReadyFile};
 use crate::admin::responses::Responses;
 use crate::attach::destination::tcp_destination;
+use crate::attach::status::AttachBoard;
 use crate::attach::supervisor::{self, Attachments, CollectorDestinations};
 use crate::cli;
 use crate::commands::output::{message, plain_lines};
@@ -156,8 +157,10 @@ async fn serve(
         reload: reload.clone(),
     })?;
     let result = async {
+        let board = AttachBoard::default();
         let main = MainThread {
             config: &config,
+            attachments: board.clone(),
             ingest: &ingest,
             relays: to_ingest,
             refusals,
@@ -168,7 +171,7 @@ async fn serve(
         };
         let serving = main.start().await?;
         let destinations = relay_destinations(&config, &serving)?;
-        let mut attachments = supervisor::start(&config.receivers.beam.attach, destinations);
+        let mut attachments = supervisor::start(&config.receivers.beam.attach, destinations, board);
         let announced = announce(&config, &ingest, &serving, args.ready_file.as_deref());
         let mut ready_file = None;
         let end = tokio::select! {

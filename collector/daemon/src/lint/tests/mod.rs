@@ -6,6 +6,7 @@ mod relays;
 use super::families::DEFAULT_BOUNDS;
 use super::seen::MANY;
 use super::*;
+use crate::attach::status::{AttachStatus, State};
 use dichroic_exporter_prometheus::{Format, Options, Renderer};
 use dichroic_model::{
     AttributeValue, Attributes, Factor, Fingerprint, Identity, Limits, MetricKind, NameStyle, Number,
@@ -31,6 +32,7 @@ struct World {
     node: Arc<Source>,
     python: Arc<Source>,
     targets: Vec<TargetStatus>,
+    attachments: Vec<AttachStatus>,
     drops: Vec<Drops>,
     next: u64,
 }
@@ -63,6 +65,7 @@ impl World {
             python: open(Protocol::Otlp, Runtime::Python, "worker"),
             core,
             targets: Vec::new(),
+            attachments: Vec::new(),
             drops: Vec::new(),
             next: 1,
         }
@@ -274,6 +277,7 @@ impl World {
             config: &config,
             relays: &relays,
             targets: &self.targets,
+            attachments: &self.attachments,
             drops: &self.drops,
         });
         let short = |f: &Finding| format!("{:?} {} {}", f.level, f.check, f.subject);

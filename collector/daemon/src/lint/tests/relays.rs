@@ -177,3 +177,29 @@ fn events_of_the_relay_that_did_not_occur_are_not_reported() {
     let (found, _) = world.lint(&["beam_runtime", "logger"], "[]", &[relay]);
     assert!(!found.iter().any(|f| f.contains("never_fired")), "{found:?}");
 }
+
+#[test]
+fn a_node_that_is_not_attached_is_reported_with_the_reason_and_the_next_attempt() {
+    let status = |node: &str, state| AttachStatus::of(node.to_owned(), state);
+    let mut world = World::new();
+    world.attachments = vec![
+        status("a@host", State::Connecting),
+        status("b@host", State::Attached),
+        AttachStatus {
+            reason: "already attached".to_owned(),
+            help: "run this".to_owned(),
+            ..status("c@host", State::Retrying)
+        },
+        AttachStatus {
+            reason: "wrong cookie".to_owned(),
+            ..status("d@host", State::Refused)
+        },
+    ];
+    world.check(
+        &["Warning not_attached c@host", "Warning not_attached d@host"],
+        &[
+            "already attached; run this; next attempt in 0 s\n",
+            "wrong cookie; next attempt in 0 s, or when the node or a file of its entry changes",
+        ],
+    );
+}
