@@ -305,7 +305,6 @@ acknowledged(_, D) -> {keep_state, D}.
 %%% PLAN
 
 planned(Plan, State, D) ->
-    Until = erlang:system_time(nanosecond),
     case dichroic_engine:plan(Plan, D#data.engine) of
         {error, Message} -> send_goodbye(?MALFORMED, Message, D);
         {ok, Refused, Engine} ->
@@ -313,7 +312,7 @@ planned(Plan, State, D) ->
             D1 = attach(Refused, Engine, D#data{early = none}),
             case State of
                 plan -> steady(D1);
-                steady -> report(streaming(D1#data{rows_until = Until}))
+                steady -> report(withdrawn(streaming(D1)))
             end
     end.
 
@@ -326,6 +325,15 @@ attach(Refused, Engine, D) ->
 streaming(#data{engine = Engine} = D) ->
     ok = dichroic_engine:streams_on(Engine),
     D#data{rows_from = erlang:system_time(nanosecond)}.
+
+%% The rows of withdrawn streams are sent before the reply: the collector ends the streams with it.
+withdrawn(#data{engine = Engine} = D) ->
+    case dichroic_engine:withdrawn(Engine) of
+        none -> D;
+        Until ->
+            ok = dichroic_event_sender:sync(?SENDERS_MS),
+            D#data{rows_until = Until}
+    end.
 
 %% Events from this time on become no rows.
 stop_streaming(#data{engine = Engine, rows_from = From} = D) ->

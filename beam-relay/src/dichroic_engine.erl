@@ -9,7 +9,7 @@
 -include("dichroic.hrl").
 
 -export([new/1, plan/2, retry_app_metrics/1, events/1, flush_ms/1, linger_s/1, generation/1, streams_on/1, streams_off/1,
-         reconnected/1, flush/5, unreported/1, live/1]).
+         withdrawn/1, reconnected/1, flush/5, unreported/1, live/1]).
 -export_type([engine/0]).
 
 %% Logs have this fraction of the limits of events, in addition: rows in flight, rows per second.
@@ -40,6 +40,7 @@
     next_tag = 1 :: pos_integer(),
     contents = #{} :: #{term() => pos_integer()},
     subscribable = [] :: [{Content :: pos_integer(), Account :: pos_integer()}],
+    withdrawn = none :: none | integer(),         % system time in ns at which the latest plan withdrew streams
     accounts = #{} :: #{Schema :: non_neg_integer() => {Account :: pos_integer(), active | {withdrawn, integer()}}},
     ids = {0, [], 10000} :: dichroic_aggregates:ids(),
     totals :: dichroic_aggregates:totals(),
@@ -204,8 +205,14 @@ account(Schema, #engine{accounts = Accounts, static = St} = E) ->
 
 %% Removed streams, and those with another schema, are disabled now; new ones wait for streams_on/1.
 switch(Before, #engine{subscribable = Planned, static = St} = E) ->
-    _ = [atomics:put(St#static.subs, C, 0) || {C, _} = CA <- Before, not lists:member(CA, Planned)],
-    E.
+    Withdrawn = Before -- Planned,
+    Time = erlang:system_time(nanosecond),
+    _ = [atomics:put(St#static.subs, C, 0) || {C, _} <- Withdrawn],
+    E#engine{withdrawn = case Withdrawn of [] -> none; _ -> Time end}.
+
+%% @doc When the latest plan withdrew streams, in ns; `none' if it withdrew none.
+-spec withdrawn(engine()) -> none | integer().
+withdrawn(#engine{withdrawn = Time}) -> Time.
 
 -spec streams_on(engine()) -> ok.
 streams_on(#engine{subscribable = Planned, static = St}) ->

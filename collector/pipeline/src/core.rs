@@ -483,13 +483,14 @@ impl Core {
         self.events.node_connected(source, start);
     }
 
-    /// All streams that the node can be requested to send, and whether it sends them. `off`: the time between the last rows of those
-    /// that it does not send any more and the first ones of those that it sends now. A time in which a stream was not sent becomes a
-    /// gap [`GapReason::NotSubscribed`] for the subscribers that claim it.
+    /// All streams that the node can be requested to send, whether it sends them, and the time of the last row before it did not, or
+    /// 0. `off`: the time between the end of those that it does not send any more and the start of those that it sends now. A time in
+    /// which a stream was not sent becomes a gap [`GapReason::NotSubscribed`] for the subscribers that claim it: it starts after the
+    /// last row, because a sender may pass rows on until a moment after the time that it reports.
     pub fn node_sends<'s>(
         &mut self,
         source: SourceId,
-        streams: impl Iterator<Item = (&'s Arc<EventSchema>, bool)>,
+        streams: impl Iterator<Item = (&'s Arc<EventSchema>, bool, UnixNanos)>,
         off: TimeRange,
     ) {
         self.events.node_sends(source, streams, off);

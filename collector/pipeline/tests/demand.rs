@@ -61,7 +61,7 @@ impl World {
         let schemas = ["a.x", "a.y"].map(|name| self.schema(name));
         let streams = schemas
             .iter()
-            .map(|schema| (schema, names.contains(&schema.name.as_str())));
+            .map(|schema| (schema, names.contains(&schema.name.as_str()), 0));
         let (start, end) = (at(start), at(end));
         self.store
             .node_sends(self.node.id, streams, TimeRange { start, end });
@@ -232,7 +232,7 @@ fn a_node_that_connects_later_adds_the_time_before() {
         let schema = world.schema("a.x");
         let mut sends = |sent| {
             let (start, end) = (at(43), at(44));
-            let streams = std::iter::once((&schema, sent));
+            let streams = std::iter::once((&schema, sent, 0));
             world.store.node_sends(node.id, streams, TimeRange { start, end });
         };
         sends(false);

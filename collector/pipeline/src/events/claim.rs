@@ -61,7 +61,11 @@ impl Claims {
         let Some(source) = gap.source.as_ref().map(|source| source.id) else {
             return self.claim.part_of(gap);
         };
-        if matches!(self.claim, Claim::Live(_)) && gap.time.is_some() && self.awaited.contains(&source) {
+        // Rows that the node sent for others may be interrupted before its plan for this subscriber.
+        if let (Claim::Live(from), Some(time)) = (self.claim, gap.time)
+            && time.start < from
+            && self.awaited.contains(&source)
+        {
             return None;
         }
         let part = self.claim.part_of(gap)?;

@@ -101,12 +101,12 @@ impl Demand {
         }
     }
 
-    /// All streams that the node can send, and whether it does. `off`: the time between the end of those that it does not send
-    /// any more and the start of those that it sends now. Returns the times that have ended.
+    /// All streams that the node can send, whether it does, and the time of the last row before it did not. `off`: the time between
+    /// the end of those that it does not send any more and the start of those that it sends now. Returns the times that have ended.
     pub fn sends<'s>(
         &mut self,
         id: SourceId,
-        streams: impl Iterator<Item = (&'s Arc<EventSchema>, bool)>,
+        streams: impl Iterator<Item = (&'s Arc<EventSchema>, bool, UnixNanos)>,
         off: TimeRange,
     ) -> Vec<Gap> {
         let Some(node) = self.nodes.get_mut(&id) else {
@@ -115,7 +115,7 @@ impl Demand {
         let mut before = std::mem::take(&mut node.streams);
         // Several schemas of one name are requested together.
         let mut started = Vec::new();
-        for (schema, sent) in streams {
+        for (schema, sent, last) in streams {
             let key = (schema.kind, schema.name.clone());
             let stream = node.streams.entry(key).or_insert_with_key(|key| {
                 before.remove(key).unwrap_or_else(|| Stream {
@@ -125,13 +125,16 @@ impl Demand {
                     broke: false,
                 })
             });
-            match (stream.since, sent) {
-                (Some(since), true) => {
-                    started.push((since, schema));
-                    (stream.since, stream.from) = (None, off.end);
-                }
-                (None, false) => stream.since = Some(off.start),
-                _ => {}
+            if stream.since.is_none() && !sent {
+                stream.since = Some(off.start);
+            }
+            // A later row is of a clock that was set back.
+            if last < off.end {
+                stream.since = stream.since.map(|since| since.max(last + 1));
+            }
+            if let (Some(since), true) = (stream.since, sent) {
+                started.push((since, schema));
+                (stream.since, stream.from) = (None, off.end);
             }
         }
         node.gaps(started.into_iter(), off.end)

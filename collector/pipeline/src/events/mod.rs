@@ -215,7 +215,7 @@ impl Events {
     pub(crate) fn node_sends<'s>(
         &mut self,
         source: SourceId,
-        streams: impl Iterator<Item = (&'s Arc<EventSchema>, bool)>,
+        streams: impl Iterator<Item = (&'s Arc<EventSchema>, bool, UnixNanos)>,
         off: TimeRange,
     ) {
         let ended = self.demand.sends(source, streams, off);

@@ -22,10 +22,12 @@ struct RelayStream {
     until: UnixNanos,
     /// Time of the latest row.
     last: UnixNanos,
+    /// Time of the latest row before the relay ended it.
+    last_before: UnixNanos,
 }
 
 /// Rows of an ended stream that are later than its end by more than this were not in flight.
-const IN_FLIGHT: UnixNanos = SECOND;
+pub(crate) const IN_FLIGHT: UnixNanos = SECOND;
 
 /// Result of a frame of rows.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,6 +77,7 @@ impl RelayStreams {
                         flows: false,
                         until: 0,
                         last: 0,
+                        last_before: 0,
                     });
                 }
                 Err(_) => unregistered += 1,
@@ -107,18 +110,27 @@ impl RelayStreams {
         for (id, stream) in &mut self.by_schema {
             let flowed = std::mem::replace(&mut stream.flows, sent.contains(id));
             if flowed && !stream.flows {
-                stream.until = until;
+                (stream.until, stream.last_before) = (until, stream.last);
             }
         }
     }
 
-    /// The streams of the blueprint that are registered, and whether the relay sends them.
+    /// The relay may have ended these streams.
+    pub(crate) fn withdraw(&mut self, ended: impl Fn(u32) -> bool) {
+        for (_, stream) in self.by_schema.iter_mut().filter(|(id, _)| ended(**id)) {
+            if std::mem::replace(&mut stream.flows, false) {
+                stream.last_before = stream.last;
+            }
+        }
+    }
+
+    /// The streams of the blueprint that are registered, whether the relay sends them, and the latest row before they ended.
     pub(crate) fn sent<'s>(
         &'s self,
         specs: &'s [StreamSpec],
-    ) -> impl Iterator<Item = (&'s Arc<EventSchema>, bool)> {
+    ) -> impl Iterator<Item = (&'s Arc<EventSchema>, bool, UnixNanos)> {
         let streams = specs.iter().filter_map(|spec| self.by_schema.get(&spec.schema));
-        streams.map(|stream| (&stream.schema, stream.flows))
+        streams.map(|stream| (&stream.schema, stream.flows, stream.last_before))
     }
 
     /// The times of the last rows.
@@ -149,7 +161,8 @@ impl RelayStreams {
         }
     }
 
-    /// Publishes a frame. `planned`: whether a plan without a reply has the stream, whose rows may be ahead of the reply. Returns its schema id of the plan, its number of rows, and the result.
+    /// Publishes a frame. `planned`: whether a plan without a reply has the stream, whose rows may be ahead of the reply. Returns its
+    /// schema id of the plan, its number of rows, and the result.
     pub(crate) fn publish(
         &mut self,
         store: &mut Core,
@@ -190,8 +203,11 @@ impl RelayStreams {
         let latest = latest(&events);
         // Rows that were in flight when the stream ended are rows of its time.
         let late = latest > stream.until.saturating_add(IN_FLIGHT);
-        if !stream.flows && late && !planned(header.schema) {
-            return Ok((header.schema, rows as u64, Published::Withdrawn));
+        if !stream.flows && !planned(header.schema) {
+            if late {
+                return Ok((header.schema, rows as u64, Published::Withdrawn));
+            }
+            stream.last_before = stream.last_before.max(latest);
         }
         stream.last = stream.last.max(latest);
         let position = store.next_position(schema.kind);

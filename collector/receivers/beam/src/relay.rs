@@ -8,7 +8,7 @@ mod define;
 
 use crate::account::{Account, ReportedTerm, Term};
 use crate::config::Config;
-use crate::events::{EventsError, Published, RelayStreams};
+use crate::events::{EventsError, IN_FLIGHT, Published, RelayStreams};
 pub use crate::identity::source_spec;
 use crate::plan::{Blueprint, Measure};
 use crate::series::{Applied, InvalidRow, RetainedSeries, SeriesTable};
@@ -312,7 +312,16 @@ impl Relay {
     }
 
     /// The connection has ended.
-    pub fn disconnected(&self, store: &mut Core, now: UnixNanos) {
+    pub fn disconnected(&mut self, store: &mut Core, now: UnixNanos) {
+        // A plan without a reply may have ended streams.
+        let unanswered = &self.unanswered;
+        self.streams
+            .withdraw(|schema| unanswered.iter().any(|plan| !plan.streams.contains(&schema)));
+        let off = TimeRange {
+            start: self.heard.saturating_sub(IN_FLIGHT),
+            end: now,
+        };
+        self.report_sent(store, off);
         let last: Vec<(Arc<EventSchema>, UnixNanos)> = self
             .streams
             .last_rows()

@@ -80,6 +80,8 @@ struct Client {
     replay: Option<u64>,
     subscription: Option<Subscription>,
     cursor: Option<(u64, ResumePoint)>,
+    /// The next number when it opened first.
+    opened_at: i64,
     /// The first number that it claims.
     first: Option<i64>,
     received: Vec<i64>,
@@ -153,6 +155,7 @@ impl World {
                     replay,
                     subscription: None,
                     cursor: None,
+                    opened_at: 0,
                     first: None,
                     received: Vec::new(),
                     gaps: Vec::new(),
@@ -322,14 +325,14 @@ impl World {
         link.up.push_back((at, bytes));
     }
 
-    /// The sender sends what it holds.
-    fn flush(&mut self) {
+    /// The sender sends what it holds, if it has held it for a time.
+    fn flush(&mut self, linger: u64) {
         let Some(node) = &mut self.node else { return };
         if self.link.is_none()
             || node
                 .held
                 .first()
-                .is_none_or(|(time, ..)| *time as u64 + LINGER > self.now)
+                .is_none_or(|(time, ..)| *time as u64 + linger > self.now)
         {
             return;
         }
@@ -354,6 +357,10 @@ impl World {
             let plan = Plan::decode(frame::body(&bytes)).unwrap();
             let first = self.node.as_ref().unwrap().rows_from.is_none();
             let until = self.tick() as i64;
+            // Events of other processes pass until the switch.
+            if !first && self.random.once_in(2) {
+                self.emit();
+            }
             let from = self.tick() as i64;
             let node = self.node.as_mut().unwrap();
             let schema = plan.streams.iter().find(|stream| stream.event.join(".") == EVENT);
@@ -370,8 +377,12 @@ impl World {
                 rows_from: node.rows_from,
                 rows_until: node.rows_until,
             };
-            let rows_sent = node.rows_sent;
-            if let (true, Some(schema)) = (first, node.on) {
+            if node.on.is_none() {
+                self.flush(0);
+            }
+            let rows_sent = self.node.as_ref().unwrap().rows_sent;
+            let on = schema.map(|stream| stream.schema);
+            if let (true, Some(schema)) = (first, on) {
                 self.send(definition_of_rows_sent(schema));
                 self.send(numbers(&[(0, rows_sent, 0.0)]));
             }
@@ -421,6 +432,7 @@ impl World {
         };
         let subscription = self.core.subscribe(request, now).unwrap();
         if !client.opened {
+            client.opened_at = next;
             client.first = match replay_from.filter(|from| *from < now) {
                 Some(from) => Some(self.truth.partition_point(|time| *time < from) as i64),
                 // It starts with the plan.
@@ -487,7 +499,7 @@ impl World {
         if self.node.is_some() && emits && self.random.once_in(2) {
             self.emit();
         }
-        self.flush();
+        self.flush(LINGER);
         self.apply_plans();
         self.read();
         self.check();
@@ -552,7 +564,9 @@ impl World {
                     .filter(|(a, b)| (*a..=*b).contains(&time(number)))
                     .count()
             };
-            let first = client.first.or(received.first().copied()).unwrap_or(0);
+            // Of a live client: rows in flight when it opens may be older.
+            let live = received.first().map(|first| client.opened_at.max(*first));
+            let first = client.first.or(live).unwrap_or(0);
             let silent: Vec<_> = (first..self.truth.len() as i64)
                 .filter(|n| !received.contains(n) && !self.in_flight.contains(n) && within(*n) == 0)
                 .map(|n| (n, time(n)))
