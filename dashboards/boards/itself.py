@@ -154,6 +154,24 @@ def itself_limits() -> list[Panel]:
             "dichroic_series_bytes",
             "bytes",
         ),
+        timeseries(
+            "Memory in flight",
+            "Bytes reserved for data in flight and queued, by part, their most since the start, and their limit (`limits.in_flight`).",
+            "bytes",
+            [
+                Query(series("dichroic_in_flight_bytes"), "{{instance}} {{part}}"),
+                Query(series("dichroic_in_flight_peak_bytes"), "{{instance}} {{part}} most"),
+                Query(series("dichroic_in_flight_bytes_limit"), "{{instance}} limit"),
+            ],
+            width=12,
+        ),
+        timeseries(
+            "Refused memory",
+            "Reservations per second that were refused, by part and reason. The peer gets an error, and may try again.",
+            "short",
+            Query(total(rate("dichroic_in_flight_refused_total"), "part, reason"), "{{part}}: {{reason}}"),
+            width=12,
+        ),
     ]
 
 

@@ -1,5 +1,6 @@
 //! Copies of series, for exporters.
 
+use crate::classic::known;
 use crate::ledger::HiddenReason;
 use crate::series::meta::SeriesMeta;
 use crate::series::values::{ExponentialCell, HistogramCell, SummaryCell};
@@ -71,7 +72,7 @@ impl RowValue {
                 let _added = if exact {
                     sum.merge(other, max_buckets)
                 } else {
-                    sum.merge_known(other, max_buckets, meta)
+                    known::merge(sum, other, max_buckets, meta)
                 };
             }
             (_, _) => {}

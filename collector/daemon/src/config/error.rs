@@ -242,7 +242,7 @@ impl Source<'_> {
             key: KeyPath::default(),
             problem: Problem::Syntax(reason),
             help: line.contains("${").then(|| QUOTE.to_owned()),
-            line: self.masked(at.line, mask_words),
+            line: self.masked(at.line, |line| mask_words(line)),
         }
     }
 
@@ -449,7 +449,7 @@ fn is_reference(text: &str) -> bool {
 }
 
 /// Masks every word that is not a key of the schema: in text that is not YAML any of them may be a value.
-fn mask_words(line: &mut Vec<char>) -> bool {
+fn mask_words(line: &mut [char]) -> bool {
     let document = schema::document();
     let is_word = |c: &char| c.is_alphanumeric() || "_-.$%&@/+=~".contains(*c);
     let mut at = 0;

@@ -1,6 +1,6 @@
 //! Checks of a family: its bounds, unit and labels, and what hides its series.
 
-use super::finding::Level;
+use super::finding::{Level, POINTS, Problem};
 use super::heuristics;
 use super::seen::{Family, Label, MANY, VALUES};
 use dichroic_model::text::plural_of;
@@ -8,8 +8,6 @@ use dichroic_pipeline::HiddenReason;
 
 /// Least number of values that look like ids for a report.
 const IDS: usize = 3;
-/// Least number of values in a histogram for a report about its bounds.
-pub(super) const POINTS: u64 = 20;
 /// Default bounds of OpenTelemetry SDKs, meant for milliseconds.
 pub(super) const DEFAULT_BOUNDS: &[f64] = &[
     0.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0, 7500.0, 10_000.0,
@@ -24,9 +22,6 @@ pub fn hidden_because(reason: HiddenReason) -> &'static str {
         HiddenReason::Superseded => "a process with the same identity has replaced theirs",
     }
 }
-
-/// Severity, check and message of a finding.
-pub(super) type Problem = (Level, &'static str, String);
 
 impl Family {
     pub(super) fn problems(&self, name: &str) -> Vec<Problem> {

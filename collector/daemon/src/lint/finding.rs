@@ -11,6 +11,12 @@ pub enum Level {
     Note,
 }
 
+/// Severity, check and message of a finding.
+pub(super) type Problem = (Level, &'static str, String);
+
+/// Least number of values in a histogram for a report about its bounds.
+pub(super) const POINTS: u64 = 20;
+
 /// A likely problem.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {

@@ -1,7 +1,6 @@
 //! Checks of how pages show histograms and counters.
 
-use super::families::{POINTS, Problem};
-use super::finding::Level;
+use super::finding::{Level, POINTS, Problem};
 use dichroic_model::PageType;
 use dichroic_pipeline::classic::ClassicCounts;
 use dichroic_pipeline::{ClassicBounds, ExponentialCell, Row, RowValue, SeriesMeta};

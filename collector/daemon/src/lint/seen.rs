@@ -1,6 +1,6 @@
 //! What one snapshot of all series has: its families with their labels and bounds, and the metrics of each relay.
 
-use super::families::Problem;
+use super::finding::Problem;
 use super::{heuristics, page};
 use dichroic_model::{NameStyle, Protocol, SourceId};
 use dichroic_pipeline::{HiddenReason, Row, RowValue};
@@ -73,9 +73,10 @@ impl Seen {
         family.share_start |= row.share_start;
         family.lost_bounds |= row.lost_bounds;
         if let RowValue::Histogram(cell) = &row.value {
-            family.below += cell.counts.first().copied().unwrap_or(0);
-            family.above += cell.counts.last().copied().unwrap_or(0);
-            family.points += cell.count();
+            let ends = (cell.counts.first(), cell.counts.last());
+            family.below = family.below.saturating_add(ends.0.copied().unwrap_or(0));
+            family.above = family.above.saturating_add(ends.1.copied().unwrap_or(0));
+            family.points = family.points.saturating_add(cell.count());
             family.sum += cell.sum.map_or(0.0, |sum| row.meta.factor.apply(sum.to_f64()));
             family.bounds = Some(cell.bounds.clone());
         }

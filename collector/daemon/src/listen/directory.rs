@@ -57,7 +57,9 @@ pub enum Unsafe {
 pub fn prepare(dir: &Path, mode: u32, group: Option<u32>) -> Result<(), Unsafe> {
     if !dir.exists() {
         // Each class that may use the socket may search the directory.
-        let search = 0o700 | (mode & 0o060).min(1) * 0o010 | (mode & 0o006).min(1) * 0o001;
+        let group_may = if mode & 0o060 == 0 { 0 } else { 0o010 };
+        let others_may = if mode & 0o006 == 0 { 0 } else { 0o001 };
+        let search = 0o700 | group_may | others_may;
         DirBuilder::new().mode(0o700).create(dir)?;
         if let Some(group) = group {
             chown(dir, None, Some(group))?;

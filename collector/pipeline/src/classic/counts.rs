@@ -3,8 +3,7 @@
 //! An exponential bucket is counted under the first bound at or above its upper edge: exact where the edge
 //! is a bound, otherwise too high by at most one bucket's width, never too low.
 
-use super::known::KnownBelow;
-use crate::series::values::{ExponentialCell, total};
+use crate::series::values::{ExponentialCell, KnownBelow, total};
 use dichroic_model::Factor;
 use std::sync::Arc;
 

@@ -8,11 +8,23 @@
 use super::counts::ClassicCounts;
 use super::steps::{Reach, Steps, standard};
 use crate::series::meta::SeriesMeta;
-use crate::series::values::ExponentialCell;
+use crate::series::values::{ExponentialCell, KnownBelow};
 use std::sync::Arc;
 
-/// Bounds in the exported unit, ascending, each with the values that are at or below it although their buckets extend above it.
-pub type KnownBelow = [(f64, u64)];
+/// [`ExponentialCell::merge`] that keeps what is known of the values of both, so that no count at a bound falls.
+#[cold]
+pub(crate) fn merge(
+    into: &mut ExponentialCell,
+    other: ExponentialCell,
+    max: usize,
+    meta: &SeriesMeta,
+) -> bool {
+    let (held, added) = (into.clone(), other.clone());
+    let merged = into.merge(other, max);
+    let parts: &[_] = if merged { &[&held, &added] } else { &[&held] };
+    into.known_below = known_below(parts, into, meta);
+    merged
+}
 
 /// What is known of the values of `merged` from the histograms that it consists of, or from the one that it replaces.
 #[cold]

@@ -7,6 +7,6 @@ mod counts;
 pub(crate) mod known;
 mod steps;
 
+pub use crate::series::values::KnownBelow;
 pub use counts::ClassicCounts;
-pub use known::KnownBelow;
 pub use steps::{Reach, Steps, standard};

@@ -1,8 +1,5 @@
 //! Copied values of histograms and summaries, and their arithmetic.
 
-use super::meta::SeriesMeta;
-use crate::classic::KnownBelow;
-use crate::classic::known::known_below;
 use dichroic_model::Number;
 use std::sync::Arc;
 
@@ -39,6 +36,9 @@ pub struct ExponentialCell {
     /// Known positions of values inside buckets, from a time with other buckets.
     pub known_below: Option<Arc<KnownBelow>>,
 }
+
+/// Bounds in the exported unit, ascending, each with the values that are at or below it although their buckets extend above it.
+pub type KnownBelow = [(f64, u64)];
 
 /// State of a summary.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,7 +135,7 @@ impl ExponentialCell {
             let (offset, counts) = (side.0, std::mem::take(&mut side.1));
             let first = offset >> by;
             for (i, count) in counts.into_iter().enumerate() {
-                let position = (((offset + i as i32) >> by) - first) as usize;
+                let position = (((i64::from(offset) + i as i64) >> by) - i64::from(first)) as usize;
                 if side.1.len() <= position {
                     side.1.resize(position + 1, 0);
                 }
@@ -160,16 +160,6 @@ impl ExponentialCell {
 
     fn span(&self, other: &Self) -> usize {
         span(&self.positive, &other.positive).max(span(&self.negative, &other.negative))
-    }
-
-    /// [`ExponentialCell::merge`] that keeps what is known of the values of both, so that no count at a bound falls.
-    #[cold]
-    pub(crate) fn merge_known(&mut self, other: ExponentialCell, max: usize, meta: &SeriesMeta) -> bool {
-        let (held, added) = (self.clone(), other.clone());
-        let merged = self.merge(other, max);
-        let parts: &[_] = if merged { &[&held, &added] } else { &[&held] };
-        self.known_below = known_below(parts, self, meta);
-        merged
     }
 
     /// Adds another histogram at the coarser scale of both, within `max` buckets. `false` if they do not fit; then nothing is added.

@@ -9,7 +9,7 @@ use super::points::{ExponentialPoint, HistogramPoint, SummaryPoint};
 use super::slot::{SeriesRef, Slot};
 use super::times::Times;
 use super::values::{ExponentialCell, SummaryCell, total};
-use crate::classic::known::known_below;
+use crate::classic::known::{self, known_below};
 use crate::ledger::DropReason;
 use dichroic_model::{Exemplar, MetricKind, Number, Protocol};
 use std::sync::Arc;
@@ -200,7 +200,7 @@ impl Series {
                     let merged = if current.absorbs(&new, max) {
                         current.merge(new, max)
                     } else {
-                        current.merge_known(new, max, meta)
+                        known::merge(current, new, max, meta)
                     };
                     merged.then_some(()).ok_or(DropReason::Buckets)
                 }
