@@ -205,6 +205,31 @@ fn a_slow_subscriber_loses_the_oldest_rows_and_gets_their_exact_number() {
 }
 
 #[test]
+fn the_queue_of_a_slow_subscriber_is_bounded_in_bytes_too() {
+    let mut fixture = Fixture::new(|_| {});
+    let slow = fixture.subscribe("a", |_| {}).unwrap();
+    let publish = |fixture: &mut Fixture, body: usize| {
+        let batch = Batch {
+            schema: fixture.schema("a"),
+            source: fixture.source.clone(),
+            position: fixture.store.next_position(EventKind::Event),
+            rows: 1,
+            received: NOW,
+            body: vec![0; body].into(),
+        };
+        fixture.store.publish(batch);
+    };
+    (0..20).for_each(|_| publish(&mut fixture, 1 << 20));
+    assert_eq!((received(&slow).len(), slow.take_lost()), (7, 13));
+    // What was read has left room.
+    (0..7).for_each(|_| publish(&mut fixture, 1 << 20));
+    assert_eq!((received(&slow).len(), slow.take_lost()), (7, 0));
+    // One that is larger is sent alone.
+    (0..3).for_each(|_| publish(&mut fixture, 32 << 20));
+    assert_eq!((received(&slow).len(), slow.take_lost()), (1, 2));
+}
+
+#[test]
 fn interest_changes_with_every_subscription_and_its_end() {
     let mut fixture = Fixture::new(|l| l.lease_seconds = 0);
     let quiet = fixture.store.interest(NOW).generation;

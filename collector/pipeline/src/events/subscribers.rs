@@ -15,9 +15,17 @@ use crate::sync::{Arc as SyncArc, AtomicU64, Ordering};
 use dichroic_model::{EventKind, EventSchema, Limits, Pattern, SECOND, SourceId, UnixNanos};
 use std::collections::VecDeque;
 
+/// Bytes of batches queued for one subscriber, beside its backlog. They are shared with the other subscribers and the replay.
+const QUEUE_BYTES: usize = 8 << 20;
+
 struct Subscriber {
     request: StreamRequest,
     channel: Sender<StreamItem>,
+    /// Sizes of the newest items sent, at least of those that are queued.
+    sizes: VecDeque<usize>,
+    /// Their sum.
+    bytes: usize,
+    max_bytes: usize,
     lost: SyncArc<AtomicU64>,
     /// By schema id: whether the request matches it. Filled on demand.
     matches_by_schema: Vec<Option<bool>>,
@@ -45,10 +53,44 @@ impl Subscriber {
     }
 
     #[inline]
-    fn send(&self, item: StreamItem) {
+    fn send(&mut self, item: StreamItem) {
+        let size = item_bytes(&item);
+        self.forget_received();
+        self.sizes.push_back(size);
+        self.bytes += size;
+        if self.bytes > self.max_bytes {
+            self.drop_beyond_bytes();
+        }
         if let Err(channel::TrySendError::Full(item)) = self.channel.try_send(item) {
             self.replace_oldest(item);
         }
+    }
+
+    /// Forgets the sizes of items that were received.
+    #[inline]
+    fn forget_received(&mut self) {
+        for _ in self.channel.len()..self.sizes.len() {
+            self.bytes -= self.sizes.pop_front().unwrap_or(0);
+        }
+    }
+
+    /// Drops the oldest items until the queue has room for the newest size. One item may exceed it.
+    #[cold]
+    fn drop_beyond_bytes(&mut self) {
+        while self.bytes > self.max_bytes && self.sizes.len() > 1 {
+            self.drop_oldest();
+            self.bytes -= self.sizes.pop_front().unwrap_or(0);
+        }
+    }
+
+    /// Drops the oldest item and counts its rows as lost, if the reader was not faster.
+    fn drop_oldest(&self) {
+        let rows = match self.channel.pop_oldest() {
+            Some(StreamItem::Batch(batch)) => u64::from(batch.rows),
+            Some(StreamItem::Gap { lost, .. }) => lost.unwrap_or(0),
+            None => 0,
+        };
+        self.lost.fetch_add(rows, Ordering::AcqRel);
     }
 
     /// Replaces the oldest items of a full channel. The count is raised before the new item can be received, so a reader that receives
@@ -56,17 +98,19 @@ impl Subscriber {
     #[cold]
     fn replace_oldest(&self, mut item: StreamItem) {
         loop {
-            let rows = match self.channel.pop_oldest() {
-                Some(StreamItem::Batch(batch)) => u64::from(batch.rows),
-                Some(StreamItem::Gap { lost, .. }) => lost.unwrap_or(0),
-                None => 0,
-            };
-            self.lost.fetch_add(rows, Ordering::AcqRel);
+            self.drop_oldest();
             match self.channel.try_send(item) {
                 Ok(()) | Err(channel::TrySendError::Closed(_)) => return,
                 Err(channel::TrySendError::Full(back)) => item = back,
             }
         }
+    }
+}
+
+fn item_bytes(item: &StreamItem) -> usize {
+    match item {
+        StreamItem::Batch(batch) => batch.size(),
+        StreamItem::Gap { .. } => 0,
     }
 }
 
@@ -124,7 +168,7 @@ impl Subscribers {
 
     /// Sends the claimed part of a gap, of schemas that have one kind.
     pub(super) fn send_gap(&mut self, gap: &Gap, claimed: impl Fn(Claim) -> bool) {
-        for subscriber in self.all.iter().filter(|s| claimed(s.claims.claim)) {
+        for subscriber in self.all.iter_mut().filter(|s| claimed(s.claims.claim)) {
             let item = |gap: Gap| gap.item(&subscriber.request);
             if let Some(item) = subscriber.claims.part_of(gap).and_then(item) {
                 subscriber.send(item);
@@ -169,9 +213,12 @@ impl Subscribers {
         } = start;
         let (sender, items) = channel::channel(self.max_batches.max(backlog.len() + 1));
         let lost = SyncArc::new(AtomicU64::new(0));
-        let subscriber = Subscriber {
+        let mut subscriber = Subscriber {
             request,
             channel: sender,
+            sizes: VecDeque::new(),
+            bytes: 0,
+            max_bytes: QUEUE_BYTES + backlog.iter().map(item_bytes).sum::<usize>(),
             lost: lost.clone(),
             matches_by_schema: Vec::new(),
             claims,
