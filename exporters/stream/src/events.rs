@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::encode::Encoder;
 use crate::error::SubscribeError;
 use crate::filter::{Filter, Selection};
+use crate::memory::{Memory, no_memory};
 use crate::outgoing::Outgoing;
 use crate::request::Request;
 use crate::ring::{Gap, Pushed, Ring, RingItem};
@@ -47,6 +48,11 @@ struct Gathering {
 pub(crate) struct EventSource {
     pub subscription: Subscription,
     ring: Ring,
+    /// Of the ring.
+    memory: Memory,
+    max_bytes: usize,
+    /// Whether the last rows for the ring were too many for it.
+    full: bool,
     filter: Filter,
     scratch: EventsScratch,
     matching: Vec<u32>,
@@ -67,6 +73,7 @@ impl EventSource {
         request: &Request,
         resumed: bool,
         account: Account,
+        memory: Memory,
         client: &ClientInfo,
         config: &Config,
     ) -> Self {
@@ -83,6 +90,9 @@ impl EventSource {
         EventSource {
             subscription,
             ring: Ring::new(request.buffer, config.buffer_bytes, request.on_full),
+            memory,
+            max_bytes: config.buffer_bytes,
+            full: false,
             filter: request.filter.clone(),
             scratch: EventsScratch::default(),
             matching: Vec::new(),
@@ -133,13 +143,19 @@ impl EventSource {
     }
 
     fn drain(&mut self, out: &mut Outgoing, encoder: &mut Encoder) {
+        if self.ring.is_empty() || !out.has_room() {
+            return;
+        }
+        self.full = false;
         while out.has_room() {
             match self.ring.pop() {
                 Some(RingItem::Rows(rows)) => self.encode(rows, out, encoder),
                 Some(RingItem::Gap(gap)) => encoder.gap(&mut out.bytes, &gap),
-                None => return,
+                None => break,
             }
         }
+        // Cannot fail: the ring has become smaller.
+        let _ = self.memory.hold(self.ring.bytes());
     }
 
     /// Adds a loss at the current position.
@@ -218,6 +234,9 @@ impl EventSource {
         let from = self.skip.before.saturating_sub(batch.position);
         let from = from.min(batch.rows.into()) as u32;
         let behind = !self.ring.is_empty() || !out.is_empty();
+        if self.full && out.is_unread() {
+            return self.unread(batch, from, out, encoder);
+        }
         let gathers = batch.rows <= SMALL && (behind || self.lingers);
         if self.filter.is_open() && !gathers {
             return self.whole(batch, from, out, encoder);
@@ -230,6 +249,29 @@ impl EventSource {
         };
         self.scratch = scratch;
         result
+    }
+
+    /// Takes a batch while the subscriber does not read and its ring is full: no work for rows that are lost anyway. With a filter the
+    /// number of matching rows among them is unknown.
+    fn unread(
+        &mut self,
+        batch: Arc<Batch>,
+        from: u32,
+        out: &mut Outgoing,
+        encoder: &mut Encoder,
+    ) -> Result<(), SubscribeError> {
+        if self.filter.is_open() {
+            return self.whole(batch, from, out, encoder);
+        }
+        self.close(out, encoder)?;
+        self.account.lost(u64::from(batch.rows - from));
+        self.ring.push_gap(Gap {
+            schema: None,
+            reason: GapReason::Slow,
+            lost: None,
+            time: None,
+        });
+        Ok(())
     }
 
     fn whole(
@@ -372,12 +414,23 @@ impl EventSource {
             self.encode(rows, out, encoder);
             return Ok(());
         }
+        let wanted = self.max_bytes.min(self.ring.bytes() + rows.bytes());
+        let has_memory = self.memory.hold(wanted);
+        self.ring.set_max_bytes(if has_memory {
+            self.max_bytes
+        } else {
+            self.memory.held()
+        });
         match self.ring.push(rows) {
             Pushed::Queued { dropped: 0 } => Ok(()),
             Pushed::Queued { dropped } => {
+                self.full = true;
                 self.account.dropped(dropped);
                 Ok(())
             }
+            Pushed::Full if !has_memory => Err(no_memory(
+                "the memory for subscribers is used up, and this one is too slow",
+            )),
             Pushed::Full => Err(SubscribeError::new(
                 GoodbyeCode::Slow,
                 0,

@@ -7,15 +7,18 @@ use crate::encode::Encoder;
 use crate::error::SubscribeError;
 use crate::events::EventSource;
 use crate::known::Known;
+use crate::memory::Memory;
 use crate::outgoing::Outgoing;
 use crate::points::PointSource;
 use crate::registry::{Admission, Format, Registry, SubscriberInfo};
 use crate::request::{BadRequest, Request};
 use crate::ring::Gap;
+use crate::series_table::SeriesTable;
 use crate::session::{ClientFrames, Session};
 use crate::source::RowSource;
 use dichroic_model::clock::{now, steady};
 use dichroic_model::{EventKind, GapReason, UnixNanos};
+use dichroic_pipeline::budget::Budget;
 use dichroic_pipeline::{Busy, Handle, Hop, ResumePoint, StreamRequest, Subscription};
 use dichroic_wire::hello::{Cursor, MINOR_OF_MIXED, SubscribeKind};
 use dichroic_wire::{CollectorHello, GoodbyeCode, Hello, SubscriberHello};
@@ -35,6 +38,7 @@ pub(crate) struct SharedState {
     pub handle: Handle,
     pub config: Config,
     pub registry: Arc<Registry>,
+    pub series: Arc<SeriesTable>,
 }
 
 /// An open subscription and the HELLO that answers it.
@@ -54,6 +58,7 @@ impl Exporter {
             handle,
             config,
             registry,
+            series: Arc::default(),
         }))
     }
 
@@ -99,6 +104,7 @@ impl Exporter {
             out: Outgoing::new(opened.buffer),
             config: &shared.config,
             stop: shared.registry.stopping(),
+            share: opened.admission.share.clone(),
         };
         let end = session.run(&opened.hello).await;
         tracing::debug!(agent = hello.agent, ?end, "subscriber disconnected");
@@ -208,6 +214,7 @@ impl SharedState {
             restarted,
             subscription,
             known,
+            budget,
         } = reply.map_err(busy)?;
         let subscription = subscription.ok_or_else(too_many)?;
         let resumed = cursor.is_some() && !restarted && subscription.resumed;
@@ -216,7 +223,16 @@ impl SharedState {
             answer_typos(&mut hello, &known, &request)?;
         }
         let account = Account::new(admission.hop.clone(), hop);
-        let mut source = EventSource::new(subscription, &request, resumed, account, client, &self.config);
+        let memory = Memory::new(&budget, &admission)?;
+        let mut source = EventSource::new(
+            subscription,
+            &request,
+            resumed,
+            account,
+            memory,
+            client,
+            &self.config,
+        );
         if cursor.is_some() && !resumed {
             source.gap(Gap {
                 schema: None,
@@ -250,9 +266,10 @@ impl SharedState {
             if of_labels {
                 known.note_labels(store, &patterns);
             }
-            (store.epoch(), store.ledger_mut().hop("stream.points"), known)
+            let hop = store.ledger_mut().hop("stream.points");
+            (store.epoch(), hop, known, store.budget().clone())
         });
-        let (epoch, hop, known) = reply.await.map_err(busy)?;
+        let (epoch, hop, known, budget) = reply.await.map_err(busy)?;
         let mut hello = self.hello(epoch, None, false);
         answer_typos(&mut hello, &known, &request)?;
         let account = Account::new(admission.hop.clone(), hop);
@@ -263,6 +280,8 @@ impl SharedState {
             account,
             client.max_frame,
             self.config.series,
+            Memory::new(&budget, &admission)?,
+            self.series.join(budget),
         );
         Ok(OpenSubscription {
             source: RowSource::Points(Box::new(source)),
@@ -292,6 +311,7 @@ struct SubscribeReply {
     subscription: Option<Subscription>,
     /// Of a new subscription: one that resumes has had its answer.
     known: Option<Known>,
+    budget: Budget,
 }
 
 fn answer_typos(hello: &mut CollectorHello, known: &Known, request: &Request) -> Result<(), SubscribeError> {
@@ -326,6 +346,7 @@ fn subscribe(
         restarted,
         known: cursor.is_none().then(|| Known::of(store, kind)),
         subscription: store.subscribe(request, now()),
+        budget: store.budget().clone(),
     }
 }
 

@@ -112,6 +112,7 @@ impl Exporter {
                 out: Outgoing::new(opened.buffer),
                 config: &shared.config,
                 stop: shared.registry.stopping(),
+                share: opened.admission.share.clone(),
             };
             let end = session.run(&opened.hello).await;
             tracing::debug!(?format, ?end, "HTTP subscriber disconnected");

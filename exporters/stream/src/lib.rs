@@ -10,14 +10,17 @@
 //! | selection of rows | `filter` |
 //! | answers to typos | `known` |
 //! | queue and losses of a slow subscriber | `ring` |
+//! | memory of subscribers | `memory` |
 //! | life cycle of a connection | `session` |
 //! | metrics as points | `points` |
+//! | series that metric subscriptions share | `series_table` |
 //! | JSON format | [`json`] |
 //! | `/v1/stream` | [`query`], `http` |
 #![forbid(unsafe_code)]
 
 mod account;
 mod client;
+mod client_series;
 mod config;
 mod dictionary;
 mod encode;
@@ -28,6 +31,7 @@ mod filter;
 mod http;
 pub mod json;
 mod known;
+mod memory;
 mod outgoing;
 mod points;
 pub mod query;
@@ -36,6 +40,7 @@ pub mod request;
 mod ring;
 mod rows;
 mod series;
+mod series_table;
 mod session;
 mod source;
 

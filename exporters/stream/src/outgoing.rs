@@ -1,11 +1,16 @@
 //! The write buffer of one subscriber, with marks that map written bytes to sent rows.
 
 use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// At this size encoding pauses until bytes are written. A single entry may exceed it.
 const TARGET_BYTES: usize = 64 << 10;
 /// An empty buffer above this capacity is freed.
 const MAX_IDLE_CAPACITY: usize = 256 << 10;
+
+/// A subscriber that has taken no byte for this time does not read at present.
+const UNREAD: Duration = Duration::from_secs(1);
 
 /// Encoded bytes that are not written yet.
 #[derive(Debug, Default)]
@@ -19,6 +24,8 @@ pub(crate) struct Outgoing {
     rows: u64,
     /// Above this many rows nothing is encoded either: rows here are beyond `buffer` and `on_full`. 0: no limit.
     rows_max: u64,
+    /// Since when the bytes are offered and none is taken.
+    offered: Option<Instant>,
 }
 
 impl Outgoing {
@@ -52,9 +59,25 @@ impl Outgoing {
         }
     }
 
+    /// Records that the bytes, if there are any, are offered to the subscriber.
+    pub fn offer(&mut self, now: Instant) {
+        self.offered = (!self.is_empty()).then(|| self.offered.unwrap_or(now));
+    }
+
+    /// Whether the subscriber does not read at present.
+    pub fn is_unread(&self) -> bool {
+        self.offered.is_some_and(|since| since.elapsed() >= UNREAD)
+    }
+
+    /// When [`Outgoing::is_unread`] becomes true if nothing is written.
+    pub fn unread_at(&self) -> Option<Instant> {
+        self.offered.map(|since| since + UNREAD)
+    }
+
     /// Records written bytes; returns the number of rows completed by them.
     pub fn written(&mut self, bytes: usize) -> u64 {
         self.at += bytes;
+        self.offered = None;
         let mut rows = 0;
         while let Some((end, marked)) = self.marks.front().copied() {
             if end > self.at {

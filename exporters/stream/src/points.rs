@@ -1,48 +1,40 @@
 //! A metric subscription: periodic scans of the changed series, sent as points.
 //!
 //! The first scan takes all matching series, later ones those written since. A point is the whole state of its series, so a scan is
-//! skipped without loss while the previous one is not yet written. A series removed from the store is detected by its dropped meta;
-//! its id is released within [`SWEEP`].
+//! skipped without loss while the previous one is not yet written. A subscriber that does not read ends its scan; the next one covers the
+//! rest. A series removed from the store is detected by its dropped meta; its id is released within [`SWEEP`].
 
 use crate::account::Account;
+use crate::client_series::{ClientSeries, ClientTable};
 use crate::encode::{Encoder, Frames, written};
 use crate::error::SubscribeError;
-use crate::json::{self, PointValue};
+use crate::json::{self, BucketBounds, PointText, PointValue};
+use crate::memory::{Memory, no_memory};
 use crate::outgoing::Outgoing;
 use crate::request::Request;
 use crate::series::{BucketLayout, Reading, SeriesPart, definition, read};
+use crate::series_table::{SWEEP, Slots, TableUse};
 use dichroic_model::clock;
 use dichroic_model::{Number, Pattern, UnixNanos};
 use dichroic_pipeline::channel::Receiver;
-use dichroic_pipeline::{Handle, Metric, Row, SeriesMeta, SnapshotRequest};
+use dichroic_pipeline::{Handle, Metric, Row, RowValue, SeriesMeta, SnapshotRequest};
 use dichroic_wire::define::{self, DefineKind, DefineWriter, SubscriberSeries};
 use dichroic_wire::{GoodbyeCode, HistogramsWriter, NumberRow, NumbersWriter, frame, limits};
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::iter::Peekable;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Time between two searches for removed series.
-const SWEEP: Duration = Duration::from_secs(2);
-/// A scan with this many unwritten bytes is stopped. The next one covers the rest.
-const SCAN_BYTES: usize = 4 << 20;
-
-/// A series as defined for the subscriber.
-struct ClientSeries {
-    id: u32,
-    meta: Weak<SeriesMeta>,
-    start: UnixNanos,
-    layout: BucketLayout,
-    /// Hash of the last point sent, so that a restarted scan does not repeat it.
-    last: Option<u64>,
-    /// Whether its definition fits the subscriber's frames.
-    fits: bool,
-    /// Only for JSON, where every point repeats it.
-    definition: Option<Box<SubscriberSeries>>,
-}
+/// Rows encoded between two looks at the write buffer.
+const PIECE: usize = 256;
+/// Chunks that wait for this thread.
+const CHUNKS: usize = 1;
+/// Memory reserved during a scan: its chunks, here, waiting and in work.
+const SCAN_BYTES: usize = 512 << 10;
+/// A subscription that has had no memory for a scan for this time is ended.
+const STARVED: Duration = Duration::from_secs(10);
 
 /// Whether a series must be defined before its next point.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,6 +43,16 @@ enum DefinitionState {
     New,
     /// Its start or buckets changed: the previous definition must be released first.
     Changed,
+}
+
+/// A part of a row whose point was not sent yet.
+struct Changed<'p> {
+    slot: u32,
+    series: &'p mut ClientSeries,
+    state: DefinitionState,
+    part: SeriesPart,
+    layout: &'p BucketLayout,
+    reading: Reading,
 }
 
 /// One scan of the store.
@@ -66,13 +68,17 @@ pub(crate) struct PointSource {
     account: Account,
     max_frame: u32,
     max_series: usize,
-    /// By the address of the meta, which is not reused while [`ClientSeries`] has a weak reference.
-    series: HashMap<(usize, SeriesPart), ClientSeries>,
-    free: Vec<u32>,
+    memory: Memory,
+    table: TableUse,
+    series: ClientTable,
     scan: Option<Scan>,
+    /// Rows of the scan that are not encoded yet.
+    rows: std::vec::IntoIter<Row>,
     /// Writes since this time are not sent yet.
     since: Option<UnixNanos>,
     next_scan: Instant,
+    /// Since when there is no memory for a scan.
+    starved: Option<Instant>,
     next_sweep: Instant,
 }
 
@@ -90,6 +96,8 @@ impl PointSource {
         account: Account,
         max_frame: u32,
         max_series: usize,
+        memory: Memory,
+        table: TableUse,
     ) -> Self {
         PointSource {
             handle,
@@ -97,25 +105,31 @@ impl PointSource {
             account,
             max_frame,
             max_series,
-            series: HashMap::new(),
-            free: Vec::new(),
+            memory,
+            table,
+            series: ClientTable::default(),
             scan: None,
+            rows: Vec::new().into_iter(),
             since: None,
             next_scan: Instant::now(),
+            starved: None,
             next_sweep: Instant::now() + SWEEP,
         }
     }
 
-    /// The next rows of a scan, `None` at its end. Pending without a scan.
+    /// The next rows of a scan, `None` at its end. Pending without a scan, and while rows are not encoded.
     pub async fn next(&self) -> Option<Vec<Row>> {
         match &self.scan {
-            Some(scan) => scan.chunks.recv().await,
-            None => std::future::pending().await,
+            Some(scan) if self.rows.len() == 0 => scan.chunks.recv().await,
+            _ => std::future::pending().await,
         }
     }
 
-    pub fn deadline(&self) -> Option<Instant> {
-        self.scan.is_none().then_some(self.next_scan)
+    pub fn deadline(&self, out: &Outgoing) -> Option<Instant> {
+        match self.scan {
+            Some(_) => out.unread_at(),
+            None => Some(self.next_scan),
+        }
     }
 
     pub fn sent(&self, points: u64) {
@@ -124,63 +138,104 @@ impl PointSource {
         }
     }
 
-    /// Starts a scan when one is due and the previous one is written.
-    pub fn fill(&mut self, out: &mut Outgoing, encoder: &mut Encoder, now: Instant) {
+    /// Encodes rows while the buffer has room. Starts a scan when one is due and the previous one is written.
+    pub fn fill(
+        &mut self,
+        out: &mut Outgoing,
+        encoder: &mut Encoder,
+        now: Instant,
+    ) -> Result<(), SubscribeError> {
+        while self.rows.len() > 0 && out.has_room() {
+            self.encode(out, encoder)?;
+        }
+        if self.scan.is_some() && out.is_unread() {
+            // `since` is unchanged: the next scan sends the rest, and `last` suppresses repetitions.
+            self.end_scan();
+        }
         if self.scan.is_some() || now < self.next_scan {
-            return;
+            return Ok(());
         }
         self.next_scan = (self.next_scan + self.request.every).max(now);
         if !out.is_empty() {
-            return;
+            return Ok(());
         }
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP;
-            self.release_expired(out, encoder);
+            self.release_expired(out, encoder, now);
         }
+        // Without memory, or if the store is busy, the next tick retries.
+        if self.memory.hold(self.series.bytes_with(0) + SCAN_BYTES) {
+            self.scan = self.start_scan();
+            return Ok(());
+        }
+        self.out_of_memory(now)
+    }
+
+    /// A scan without memory ends or does not start; the next one covers the rest.
+    fn out_of_memory(&mut self, now: Instant) -> Result<(), SubscribeError> {
+        self.end_scan();
+        if now.duration_since(*self.starved.get_or_insert(now)) < STARVED {
+            return Ok(());
+        }
+        Err(no_memory("the memory for subscribers is used up"))
+    }
+
+    fn start_scan(&self) -> Option<Scan> {
         let started = clock::steady(clock::now());
         let snapshot = SnapshotRequest {
             filter: Some(Box::new(series_filter(&self.request))),
             changed_since: self.since,
-            capacity: 0,
+            capacity: CHUNKS,
         };
-        // If the store is busy, the next tick retries.
-        self.scan = self
-            .handle
-            .snapshot(snapshot)
-            .ok()
-            .map(|chunks| Scan { chunks, started });
+        let chunks = self.handle.snapshot(snapshot).ok()?;
+        Some(Scan { chunks, started })
     }
 
-    /// Encodes rows; `None` ends the scan.
-    pub fn accept(
-        &mut self,
-        rows: Option<Vec<Row>>,
-        out: &mut Outgoing,
-        encoder: &mut Encoder,
-    ) -> Result<(), SubscribeError> {
-        let Some(rows) = rows else {
-            // After an incomplete scan the next one starts from the same time.
-            if let Some(scan) = self.scan.take()
-                && scan.chunks.is_finished()
-            {
-                self.since = Some(scan.started);
+    fn end_scan(&mut self) {
+        self.scan = None;
+        self.rows = Vec::new().into_iter();
+        // Cannot fail: this is less than before.
+        let _ = self.memory.hold(self.series.bytes_with(0));
+    }
+
+    /// Takes rows; `None` ends the scan.
+    pub fn accept(&mut self, rows: Option<Vec<Row>>) {
+        match rows {
+            Some(rows) => self.rows = rows.into_iter(),
+            None => {
+                // After an incomplete scan the next one starts from the same time.
+                if let Some(scan) = &self.scan
+                    && scan.chunks.is_finished()
+                {
+                    self.since = Some(scan.started);
+                    self.starved = None;
+                }
+                self.end_scan();
             }
-            return Ok(());
-        };
+        }
+    }
+
+    fn encode(&mut self, out: &mut Outgoing, encoder: &mut Encoder) -> Result<(), SubscribeError> {
+        let rows = std::mem::take(&mut self.rows);
+        let piece = &rows.as_slice()[..rows.len().min(PIECE)];
+        let parts = piece.iter().map(parts).sum();
+        let wanted = self.series.bytes_with(parts) + SCAN_BYTES;
+        if !self.memory.hold(wanted) || !self.table.reserve(parts) {
+            return self.out_of_memory(Instant::now());
+        }
         let points = match encoder {
-            Encoder::Frames(frames) => self.frames(&rows, out, frames)?,
-            Encoder::Json(json) => self.objects(&rows, |definition, source, time, value| {
+            Encoder::Frames(frames) => self.frames(piece, out, frames)?,
+            Encoder::Json(json) => self.objects(piece, |text, time, value| {
                 json.object(&mut out.bytes, "point", |bytes| {
-                    json::point(bytes, definition, source, time, value);
+                    json::point(bytes, text, time, value);
                 });
             })?,
         };
         self.account.offered(points);
         out.mark(points);
-        if out.pending().len() > SCAN_BYTES {
-            // `since` is unchanged: the next scan sends the rest, and `last` suppresses repetitions.
-            self.scan = None;
-        }
+        let encoded = piece.len();
+        self.rows = rows;
+        self.rows.by_ref().take(encoded).for_each(drop);
         Ok(())
     }
 
@@ -194,25 +249,39 @@ impl PointSource {
         let (max_frame, mut lost) = (self.max_frame, 0);
         for row in rows {
             let source = frames.source(&mut out.bytes, &row.meta.source);
-            self.each_changed(row, |series, state, part, reading| {
+            self.each_changed(row, |changed, _| {
+                let Changed {
+                    series,
+                    state,
+                    part,
+                    layout,
+                    reading,
+                    ..
+                } = changed;
                 if state != DefinitionState::Current {
-                    let definition = definition(row, part, &series.layout, source);
-                    if state == DefinitionState::Changed && series.fits {
-                        let mut id = std::iter::once(series.id).peekable();
+                    let definition = definition(row, part, layout, source);
+                    if state == DefinitionState::Changed && series.fits() {
+                        let mut id = std::iter::once(series.id()).peekable();
                         release(&mut out.bytes, &mut id, max_frame);
                     }
-                    series.fits = define(&mut out.bytes, series, &definition, max_frame);
+                    series.set_fits(define(
+                        &mut out.bytes,
+                        series.id(),
+                        layout,
+                        &definition,
+                        max_frame,
+                    ));
                 }
-                if !series.fits {
+                if !series.fits() {
                     lost += 1;
                     return;
                 }
                 match reading {
                     Reading::Number(Number { int, float }) => {
-                        let series = series.id;
+                        let series = series.id();
                         points.numbers.push(NumberRow { series, int, float });
                     }
-                    histogram => points.histograms.push((series.id, histogram)),
+                    histogram => points.histograms.push((series.id(), histogram)),
                 }
             })?;
         }
@@ -227,27 +296,37 @@ impl PointSource {
     fn objects(
         &mut self,
         rows: &[Row],
-        mut write: impl FnMut(&SubscriberSeries, &str, i64, PointValue<'_>),
+        mut write: impl FnMut(&PointText, i64, PointValue<'_>),
     ) -> Result<u64, SubscribeError> {
         let time = clock::now() as i64;
         let mut points = 0;
         for row in rows {
-            self.each_changed(row, |series, state, part, reading| {
-                if state != DefinitionState::Current {
-                    series.definition = Some(Box::new(definition(row, part, &series.layout, 0)));
-                }
-                let Some(definition) = &series.definition else {
-                    return;
-                };
+            self.each_changed(row, |changed, slots| {
+                let Changed {
+                    slot,
+                    part,
+                    layout,
+                    reading,
+                    ..
+                } = changed;
+                let text = slots.text(slot, || {
+                    PointText::new(&definition(row, part, layout, 0), row.meta.source.name())
+                });
+                let Some(text) = text else { return };
                 points += 1;
                 let value = match &reading {
                     Reading::Number(number) => PointValue::Number(number.int, number.float),
                     Reading::Histogram { sum, buckets } => PointValue::Histogram {
+                        bounds: match layout {
+                            BucketLayout::Bounds(bounds) => BucketBounds::Explicit(bounds),
+                            BucketLayout::Scale(scale) => BucketBounds::Scale(*scale),
+                            BucketLayout::None => BucketBounds::Scale(0),
+                        },
                         sum: (sum.int, sum.float),
                         buckets,
                     },
                 };
-                write(definition, row.meta.source.name(), time, value);
+                write(text, time, value);
             })?;
         }
         Ok(points)
@@ -257,43 +336,36 @@ impl PointSource {
     fn each_changed(
         &mut self,
         row: &Row,
-        mut each: impl FnMut(&mut ClientSeries, DefinitionState, SeriesPart, Reading),
+        mut each: impl FnMut(Changed<'_>, &mut Slots),
     ) -> Result<(), SubscribeError> {
         let mut too_many = false;
+        let mut slots = self.table.lock();
         read(row, |part, layout, reading| {
-            let key = (Arc::as_ptr(&row.meta) as usize, part);
-            let mut state = DefinitionState::Current;
-            if !self.series.contains_key(&key) {
-                if self.series.len() >= self.max_series {
-                    too_many = true;
-                    return;
-                }
-                state = DefinitionState::New;
-                let id = self.free.pop().unwrap_or(self.series.len() as u32 + 1);
-                let series = ClientSeries {
-                    id,
-                    meta: Arc::downgrade(&row.meta),
-                    start: row.start,
-                    layout: layout.clone(),
-                    last: None,
-                    fits: true,
-                    definition: None,
-                };
-                self.series.insert(key, series);
-            }
-            let Some(series) = self.series.get_mut(&key) else {
+            let (slot, generation) = slots.find(&row.meta, part, row.start, &layout);
+            if self.series.len() >= self.max_series && !self.series.has(slot) {
+                too_many = true;
                 return;
+            }
+            let (series, is_new) = self.series.entry(slot);
+            let state = match series.generation == generation {
+                true => DefinitionState::Current,
+                false if is_new => DefinitionState::New,
+                false => DefinitionState::Changed,
             };
-            if series.start != row.start || series.layout != layout {
-                (series.start, series.layout, series.last) = (row.start, layout, None);
-                state = DefinitionState::Changed;
-            }
-            let point = Some(fingerprint(row.time, &reading));
-            if series.last == point {
+            let point = fingerprint(row.time, &reading);
+            if state == DefinitionState::Current && series.last == point {
                 return;
             }
-            series.last = point;
-            each(series, state, part, reading);
+            (series.generation, series.last) = (generation, point);
+            let changed = Changed {
+                slot,
+                series,
+                state,
+                part,
+                layout: &layout,
+                reading,
+            };
+            each(changed, &mut slots);
         });
         if too_many {
             let message = format!(
@@ -305,24 +377,29 @@ impl PointSource {
         Ok(())
     }
 
-    fn release_expired(&mut self, out: &mut Outgoing, encoder: &Encoder) {
-        let (mut expired, mut defined) = (Vec::new(), Vec::new());
-        self.series.retain(|_, series| {
-            let live = series.meta.strong_count() > 0;
-            if !live {
-                expired.push(series.id);
-                defined.extend(series.fits.then_some(series.id));
-            }
-            live
-        });
+    fn release_expired(&mut self, out: &mut Outgoing, encoder: &Encoder, now: Instant) {
+        let mut slots = self.table.lock();
+        slots.sweep(now);
+        let released = self
+            .series
+            .retain(|slot, generation| slots.is_current(slot, generation));
         if let Encoder::Frames(_) = encoder {
-            let mut ids = defined.into_iter().peekable();
-            release(&mut out.bytes, &mut ids, self.max_frame);
+            release(
+                &mut out.bytes,
+                &mut released.into_iter().peekable(),
+                self.max_frame,
+            );
         }
-        self.free.append(&mut expired);
     }
 }
 
+/// The series that a row has for subscribers.
+fn parts(row: &Row) -> usize {
+    match &row.value {
+        RowValue::Summary(cell) => cell.quantiles.len() + 2,
+        _ => 1,
+    }
+}
 /// Releases ids, as many per frame as fit.
 fn release(out: &mut Vec<u8>, ids: &mut Peekable<impl Iterator<Item = u32>>, max_frame: u32) {
     while ids.peek().is_some() {
@@ -338,14 +415,20 @@ fn release(out: &mut Vec<u8>, ids: &mut Peekable<impl Iterator<Item = u32>>, max
 }
 
 /// Defines an id in a separate frame; `false` if the definition exceeds the subscriber's frame size or the format.
-fn define(out: &mut Vec<u8>, series: &ClientSeries, definition: &SubscriberSeries, max_frame: u32) -> bool {
-    if let BucketLayout::Bounds(bounds) = &series.layout
+fn define(
+    out: &mut Vec<u8>,
+    id: u32,
+    layout: &BucketLayout,
+    definition: &SubscriberSeries,
+    max_frame: u32,
+) -> bool {
+    if let BucketLayout::Bounds(bounds) = layout
         && bounds.len() >= limits::BUCKETS_PER_ROW
     {
         return false;
     }
     let start = out.len();
-    let result = define::write_one(out, DefineKind::Series, series.id, &definition.to_map());
+    let result = define::write_one(out, DefineKind::Series, id, &definition.to_map());
     let fits = result.is_ok() && frame::body(&out[start..]).len() <= max_frame as usize;
     if !fits {
         out.truncate(start);

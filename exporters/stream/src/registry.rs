@@ -1,5 +1,6 @@
 //! The current subscribers: admission up to a limit, a listing for the API, and a shutdown that waits for all to end.
 
+use crate::memory::Share;
 use dichroic_model::UnixNanos;
 use dichroic_pipeline::Hop;
 use std::collections::BTreeMap;
@@ -60,6 +61,7 @@ pub struct SubscriberInfo {
 struct Entry {
     info: SubscriberInfo,
     hop: Arc<Hop>,
+    share: Arc<Share>,
 }
 
 /// All subscribers.
@@ -80,9 +82,10 @@ struct State {
 /// A subscriber's entry; removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    registry: Arc<Registry>,
+    pub registry: Arc<Registry>,
     id: u64,
     pub hop: Arc<Hop>,
+    pub share: Arc<Share>,
 }
 
 impl Registry {
@@ -109,17 +112,33 @@ impl Registry {
         state.next += 1;
         let id = state.next;
         info.id = id;
-        let hop = Arc::new(Hop::default());
+        let (hop, share) = (Arc::new(Hop::default()), Arc::new(Share::default()));
         let entry = Entry {
             info,
             hop: hop.clone(),
+            share: share.clone(),
         };
         state.entries.insert(id, entry);
         Some(Admission {
             registry: self.clone(),
             id,
             hop,
+            share,
         })
+    }
+
+    /// For a subscriber that gets no room to have `wanted` bytes: if this is less than an equal share of `largest`, the subscriber with
+    /// the most has to leave.
+    pub fn displace_largest(&self, wanted: usize, largest: usize) {
+        let state = self.state();
+        let equal = largest / state.entries.len().max(1);
+        let most = state.entries.values().max_by_key(|entry| entry.share.bytes());
+        if let Some(most) = most
+            && wanted <= equal
+            && most.share.bytes() > equal
+        {
+            most.share.displace();
+        }
     }
 
     /// Current subscribers, oldest first.

@@ -128,9 +128,13 @@ impl Ring {
     }
 
     /// Accounted bytes, including shared batches.
-    #[cfg(test)]
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Changes its limit in bytes. It applies from the next push.
+    pub fn set_max_bytes(&mut self, bytes: usize) {
+        self.max_bytes = bytes;
     }
 
     /// Whether it has neither rows nor gaps.

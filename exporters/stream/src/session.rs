@@ -6,10 +6,12 @@
 use crate::config::Config;
 use crate::encode::Encoder;
 use crate::error::SubscribeError;
+use crate::memory::Share;
 use crate::outgoing::Outgoing;
 use crate::source::{RowSource, SourceItem};
 use dichroic_wire::limits::{FRAME_TIMEOUT, SUBSCRIBE_WITHIN_MS_MAX, SUBSCRIBER_FRAMES_PER_S};
 use dichroic_wire::{CollectorHello, FrameReader, FrameType, Goodbye, GoodbyeCode, Ping, Pong, RawFrame};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
@@ -17,6 +19,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// Items taken from the store between two attempts to write.
 const ITEMS: usize = 32;
+/// Time after which a session lets others run: all subscribers, the page and the health check share a thread.
+const TURN: Duration = Duration::from_micros(100);
 
 /// How a session ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -123,6 +127,7 @@ pub(crate) struct Session<'c, R, W> {
     pub out: Outgoing,
     pub config: &'c Config,
     pub stop: watch::Receiver<bool>,
+    pub share: Arc<Share>,
 }
 
 enum Woken {
@@ -131,6 +136,7 @@ enum Woken {
     Item(SourceItem),
     Time,
     Stop,
+    Displaced(SubscribeError),
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
@@ -161,8 +167,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
         }
         loop {
             let now = Instant::now();
-            self.source.fill(&mut self.out, &mut self.encoder, now);
+            self.source.fill(&mut self.out, &mut self.encoder, now)?;
+            if now.elapsed() >= TURN {
+                tokio::task::yield_now().await;
+            }
             self.out.compact();
+            self.out.offer(now);
             let idle = if self.out.is_empty() {
                 progress + self.config.ping_after
             } else {
@@ -179,6 +189,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
                 item = self.source.next() => Woken::Item(item),
                 () = sleep_until(wake) => Woken::Time,
                 _ = self.stop.wait_for(|stop| *stop) => Woken::Stop,
+                error = self.share.displaced() => Woken::Displaced(error),
             };
             match woken {
                 Woken::Wrote(Ok(bytes)) if bytes > 0 => {
@@ -210,6 +221,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
                     self.encoder.keep_alive(&mut self.out.bytes, 0);
                     progress = now;
                 }
+                Woken::Displaced(error) => return Err(error),
                 Woken::Stop => return Err(SubscribeError::shutting_down()),
             }
         }
@@ -223,16 +235,21 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
     }
 
     async fn take(&mut self, item: SourceItem) -> Result<(), SubscribeError> {
+        let started = Instant::now();
         self.source.accept(item, &mut self.out, &mut self.encoder)?;
         for _ in 0..ITEMS {
-            if !self.out.has_room() {
+            if !self.out.has_room() || started.elapsed() >= TURN {
                 break;
             }
             let Some(item) = self.source.try_next() else { break };
             self.source.accept(item, &mut self.out, &mut self.encoder)?;
         }
         // The pipeline's channels have no cooperative budget: one busy subscriber would block this thread.
-        tokio::task::coop::consume_budget().await;
+        if started.elapsed() >= TURN {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::task::coop::consume_budget().await;
+        }
         Ok(())
     }
 
@@ -264,7 +281,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
             }
             // Rows that wait for a fuller frame are sent now.
             let later = Instant::now() + Duration::from_millis(SUBSCRIBE_WITHIN_MS_MAX.into());
-            self.source.fill(&mut self.out, &mut self.encoder, later);
+            if self.source.fill(&mut self.out, &mut self.encoder, later).is_err() {
+                return Ok(());
+            }
             if !self.out.is_empty() {
                 self.write_some().await?;
             } else if self.source.is_drained() {

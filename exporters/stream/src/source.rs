@@ -55,24 +55,35 @@ impl RowSource {
     ) -> Result<(), SubscribeError> {
         match (self, item) {
             (RowSource::Events(source), SourceItem::Stream(item)) => source.accept(item, out, encoder),
-            (RowSource::Points(source), SourceItem::Rows(rows)) => source.accept(rows, out, encoder),
+            (RowSource::Points(source), SourceItem::Rows(rows)) => {
+                source.accept(rows);
+                source.fill(out, encoder, Instant::now())
+            }
             (_, SourceItem::End) => Err(SubscribeError::shutting_down()),
             _ => Ok(()),
         }
     }
 
-    pub fn fill(&mut self, out: &mut Outgoing, encoder: &mut Encoder, now: Instant) {
+    pub fn fill(
+        &mut self,
+        out: &mut Outgoing,
+        encoder: &mut Encoder,
+        now: Instant,
+    ) -> Result<(), SubscribeError> {
         match self {
-            RowSource::Events(source) => source.fill(out, encoder, now),
+            RowSource::Events(source) => {
+                source.fill(out, encoder, now);
+                Ok(())
+            }
             RowSource::Points(source) => source.fill(out, encoder, now),
-            RowSource::None => {}
+            RowSource::None => Ok(()),
         }
     }
 
     pub fn deadline(&self, out: &Outgoing) -> Option<Instant> {
         match self {
             RowSource::Events(source) => source.deadline(out),
-            RowSource::Points(source) => source.deadline(),
+            RowSource::Points(source) => source.deadline(out),
             RowSource::None => None,
         }
     }

@@ -6,7 +6,7 @@
 
 use dichroic_model::{EventKind, EventSchema};
 use dichroic_wire::StreamKind;
-use dichroic_wire::define::{Buckets, Schema, SubscriberSeries};
+use dichroic_wire::define::{Schema, SubscriberSeries};
 use dichroic_wire::{Bucket, Cell, CollectorHello, GapReason, Side};
 use std::io::Write;
 
@@ -141,6 +141,8 @@ pub enum PointValue<'a> {
     Number(i64, f64),
     /// The cumulative state of a histogram.
     Histogram {
+        /// Of its buckets.
+        bounds: BucketBounds<'a>,
         /// `int + float`; NaN if the sender reports no sum.
         sum: (i64, f64),
         /// Ascending by side and index, without empty buckets.
@@ -148,42 +150,82 @@ pub enum PointValue<'a> {
     },
 }
 
+/// The parts of a point that are equal for all points of a series, encoded once.
+#[derive(Debug, Clone)]
+pub struct PointText {
+    /// `{"type":"point","name":…,"kind":…,"time":`, then `,"start":…` to the labels.
+    text: Box<[u8]>,
+    /// Where the time goes.
+    time_at: usize,
+}
+
+/// The buckets of a series.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum BucketBounds<'a> {
+    /// Upper bounds.
+    Explicit(&'a [f64]),
+    /// Base-2 exponential, of this scale.
+    Scale(i64),
+}
+
+impl PointText {
+    /// Of a series of this source.
+    pub fn new(series: &SubscriberSeries, source: &str) -> Self {
+        let mut out = Vec::new();
+        out.extend_from_slice(br#"{"type":"point","name":"#);
+        string(&mut out, &series.name);
+        out.extend_from_slice(br#","kind":"#);
+        string(&mut out, &series.metric_type);
+        out.extend_from_slice(br#","time":"#);
+        let time_at = out.len();
+        out.extend_from_slice(br#","start":"#);
+        match series.start {
+            Some(start) => integer(&mut out, start),
+            None => out.extend_from_slice(b"null"),
+        }
+        out.extend_from_slice(br#","source":"#);
+        string(&mut out, source);
+        out.extend_from_slice(br#","unit":"#);
+        string(&mut out, series.unit.as_deref().unwrap_or(""));
+        out.extend_from_slice(br#","labels":"#);
+        map(
+            &mut out,
+            series.labels.iter().map(|(key, value)| (key.as_str(), value)),
+            owned,
+        );
+        PointText {
+            text: out.into(),
+            time_at,
+        }
+    }
+
+    /// Its memory.
+    pub fn bytes(&self) -> usize {
+        self.text.len() + 16
+    }
+}
+
 /// Writes a point: `{"type":"point","name":…,"kind":…,"time":…,"start":…,"source":…,"unit":…,"labels":{…},"value":…}`.
 ///
 /// Instead of `value` a histogram has `count`, `sum` (null if the sender reports none) and its buckets. With explicit bounds these
 /// are `bounds` and `counts` (not cumulative; one more, for values above all bounds), otherwise `scale`, `zero`, and `positive` and
 /// `negative` as lists of [index, count], where bucket i is (b^i, b^(i+1)], b = 2^(2^-scale).
-pub fn point(out: &mut Vec<u8>, series: &SubscriberSeries, source: &str, time: i64, point: PointValue<'_>) {
-    out.extend_from_slice(br#"{"type":"point","name":"#);
-    string(out, &series.name);
-    out.extend_from_slice(br#","kind":"#);
-    string(out, &series.metric_type);
-    let _ = write!(out, r#","time":{time},"start":"#);
-    match series.start {
-        Some(start) => integer(out, start),
-        None => out.extend_from_slice(b"null"),
-    }
-    out.extend_from_slice(br#","source":"#);
-    string(out, source);
-    out.extend_from_slice(br#","unit":"#);
-    string(out, series.unit.as_deref().unwrap_or(""));
-    out.extend_from_slice(br#","labels":"#);
-    map(
-        out,
-        series.labels.iter().map(|(key, value)| (key.as_str(), value)),
-        owned,
-    );
+pub fn point(out: &mut Vec<u8>, text: &PointText, time: i64, point: PointValue<'_>) {
+    let (head, rest) = text.text.split_at(text.time_at);
+    out.extend_from_slice(head);
+    integer(out, time);
+    out.extend_from_slice(rest);
     match point {
         PointValue::Number(int, part) => {
             out.extend_from_slice(br#","value":"#);
             number(out, int, part);
         }
-        PointValue::Histogram { sum, buckets } => histogram(out, series, sum, buckets),
+        PointValue::Histogram { bounds, sum, buckets } => histogram(out, bounds, sum, buckets),
     }
     out.push(b'}');
 }
 
-fn histogram(out: &mut Vec<u8>, series: &SubscriberSeries, sum: (i64, f64), buckets: &[Bucket]) {
+fn histogram(out: &mut Vec<u8>, bounds: BucketBounds<'_>, sum: (i64, f64), buckets: &[Bucket]) {
     let count = buckets.iter().fold(0u64, |n, b| n.saturating_add(b.count));
     let _ = write!(out, r#","count":{count},"sum":"#);
     if sum.1.is_nan() {
@@ -191,8 +233,8 @@ fn histogram(out: &mut Vec<u8>, series: &SubscriberSeries, sum: (i64, f64), buck
     } else {
         number(out, sum.0, sum.1);
     }
-    match &series.buckets {
-        Some(Buckets::Bounds(bounds)) => {
+    match bounds {
+        BucketBounds::Explicit(bounds) => {
             out.extend_from_slice(br#","bounds":["#);
             list(out, bounds.iter(), |out, bound| float(out, *bound));
             out.extend_from_slice(br#"],"counts":["#);
@@ -207,11 +249,7 @@ fn histogram(out: &mut Vec<u8>, series: &SubscriberSeries, sum: (i64, f64), buck
             });
             out.push(b']');
         }
-        other => {
-            let scale = match other {
-                Some(Buckets::Scale(scale)) => *scale,
-                _ => 0,
-            };
+        BucketBounds::Scale(scale) => {
             let zero: u64 = buckets
                 .iter()
                 .filter(|b| b.side == Side::Zero)
@@ -366,7 +404,7 @@ mod tests {
         }
     }
 
-    fn series(buckets: Option<Buckets>) -> SubscriberSeries {
+    fn series() -> SubscriberSeries {
         SubscriberSeries {
             name: "http.duration".into(),
             metric_type: "histogram".into(),
@@ -375,34 +413,33 @@ mod tests {
             unit: Some("s".into()),
             start: Some(5),
             help: None,
-            buckets,
+            buckets: None,
         }
     }
 
     #[test]
     fn points_are_objects() {
         let head = r#"{"type":"point","name":"http.duration","kind":"histogram","time":9,"start":5,"source":"shop@a","unit":"s","labels":{"method":"GET","status":200},"#;
-        let check = |buckets, value: PointValue<'_>, rest: &str| {
-            let json = written(|out| point(out, &series(buckets), "shop@a", 9, value));
+        let text = PointText::new(&series(), "shop@a");
+        let check = |value: PointValue<'_>, rest: &str| {
+            let json = written(|out| point(out, &text, 9, value));
             assert_eq!(json, format!("{head}{rest}"));
             serde_json::from_str::<serde_json::Value>(&json).unwrap();
         };
         check(
-            None,
             PointValue::Number(i64::MAX, 0.0),
             r#""value":9223372036854775807}"#,
         );
-        check(None, PointValue::Number(0, 0.25), r#""value":0.25}"#);
-        check(None, PointValue::Number(2, 0.25), r#""value":2.25}"#);
+        check(PointValue::Number(0, 0.25), r#""value":0.25}"#);
+        check(PointValue::Number(2, 0.25), r#""value":2.25}"#);
         let bucket = |index, side, count| Bucket { index, side, count };
         let explicit = [bucket(0, Side::Positive, 3), bucket(2, Side::Positive, 2)];
-        let bounds = Some(Buckets::Bounds(vec![0.1, 1.0]));
         let value = PointValue::Histogram {
+            bounds: BucketBounds::Explicit(&[0.1, 1.0]),
             sum: (0, 4.5),
             buckets: &explicit,
         };
         check(
-            bounds,
             value,
             r#""count":5,"sum":4.5,"bounds":[0.1,1.0],"counts":[3,0,2]}"#,
         );
@@ -412,11 +449,11 @@ mod tests {
             bucket(-3, Side::Negative, 4),
         ];
         let value = PointValue::Histogram {
+            bounds: BucketBounds::Scale(3),
             sum: (0, f64::NAN),
             buckets: &exponential,
         };
         check(
-            Some(Buckets::Scale(3)),
             value,
             r#""count":9,"sum":null,"scale":3,"zero":2,"positive":[[-79,3]],"negative":[[-3,4]]}"#,
         );
