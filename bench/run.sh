@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${DICHROIC_PYTHON:-build/venv/bin/python}
-all=(store rows parse ingest page fanout relay python frames idle large pages)
+all=(store rows parse ingest page fanout relay python frames idle large pages subscribers)
 wanted=("${@:-${all[@]}}")
 [ $# -gt 0 ] || wanted=("${all[@]}")
 
@@ -27,6 +27,7 @@ for name in "${wanted[@]}"; do
     idle)   cargo build --release --quiet -p dichroic && "$python" bench/idle.py ;;
     large)  cargo build --release --quiet -p dichroic && "$python" bench/large.py ;;
     pages)  cargo build --release --quiet -p dichroic && "$python" bench/pages.py ;;
+    subscribers) cargo build --release --quiet -p dichroic && "$python" bench/subscribers.py ;;
     *) echo "unknown bench \"$name\": expected one of ${all[*]}" >&2; exit 2 ;;
   esac
 done
