@@ -42,6 +42,7 @@ mod rows;
 mod series;
 mod series_table;
 mod session;
+mod share;
 mod source;
 
 pub use config::Config;

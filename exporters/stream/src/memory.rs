@@ -6,44 +6,14 @@
 
 use crate::error::SubscribeError;
 use crate::registry::{Admission, Registry};
+use crate::share::{Share, no_memory};
 use dichroic_pipeline::budget::{Budget, Part, Reservation};
-use dichroic_wire::GoodbyeCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::Notify;
 
 /// Reserved for each subscriber: its write buffers, and the rows that are in work.
 const BASE_BYTES: usize = 256 << 10;
 /// Reservations beyond the base are multiples of this.
 const STEP_BYTES: usize = 64 << 10;
-/// Retry time after a refusal for lack of memory.
-const RETRY_MS: u32 = 5_000;
-
-/// The memory of one subscriber, as others see it.
-#[derive(Debug, Default)]
-pub(crate) struct Share {
-    bytes: AtomicUsize,
-    leave: Notify,
-}
-
-impl Share {
-    /// Reserved bytes.
-    pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Asks the subscriber to leave. Its memory counts as free from now on, so that it is asked once.
-    pub fn displace(&self) {
-        self.bytes.store(0, Ordering::Relaxed);
-        self.leave.notify_one();
-    }
-
-    /// Returns when the subscriber has to leave. Cancel-safe.
-    pub async fn displaced(&self) -> SubscribeError {
-        self.leave.notified().await;
-        no_memory("this subscriber had the most of the memory for subscribers, which is used up")
-    }
-}
 
 /// The memory of one subscriber.
 #[derive(Debug)]
@@ -87,18 +57,10 @@ impl Memory {
     fn resize(&mut self, bytes: usize) -> bool {
         let resized = self.reservation.try_resize(bytes);
         if resized {
-            self.share
-                .bytes
-                .store(self.reservation.bytes(), Ordering::Relaxed);
+            self.share.set_bytes(self.reservation.bytes());
         } else {
             self.registry.displace_largest(bytes, self.largest);
         }
         resized
     }
-}
-
-/// The refusal of a subscriber for which there is no memory.
-pub(crate) fn no_memory(what: &str) -> SubscribeError {
-    let message = format!("{what}; retry later, read faster, or raise limits.in_flight");
-    SubscribeError::new(GoodbyeCode::Limit, RETRY_MS, message)
 }

@@ -1,6 +1,6 @@
 //! The current subscribers: admission up to a limit, a listing for the API, and a shutdown that waits for all to end.
 
-use crate::memory::Share;
+use crate::share::Share;
 use dichroic_model::UnixNanos;
 use dichroic_pipeline::Hop;
 use std::collections::BTreeMap;

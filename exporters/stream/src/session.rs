@@ -6,8 +6,8 @@
 use crate::config::Config;
 use crate::encode::Encoder;
 use crate::error::SubscribeError;
-use crate::memory::Share;
 use crate::outgoing::Outgoing;
+use crate::share::Share;
 use crate::source::{RowSource, SourceItem};
 use dichroic_wire::limits::{FRAME_TIMEOUT, SUBSCRIBE_WITHIN_MS_MAX, SUBSCRIBER_FRAMES_PER_S};
 use dichroic_wire::{CollectorHello, FrameReader, FrameType, Goodbye, GoodbyeCode, Ping, Pong, RawFrame};
