@@ -156,7 +156,7 @@ def itself_limits() -> list[Panel]:
         ),
         timeseries(
             "Memory in flight",
-            "Bytes reserved for data in flight and queued, by part, their most since the start, and their limit (`limits.in_flight`).",
+            "Bytes reserved for data in flight and queued, by part; the most since the start; the limit (`limits.in_flight`).",
             "bytes",
             [
                 Query(series("dichroic_in_flight_bytes"), "{{instance}} {{part}}"),

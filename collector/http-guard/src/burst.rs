@@ -1,6 +1,6 @@
 //! One line in the log for a burst of refused requests.
 
-use super::Refused;
+use super::refused::Refused;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
