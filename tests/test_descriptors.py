@@ -54,7 +54,7 @@ def to_port(endpoint: str) -> Callable[[Collector], socket.socket]:
     def connect(collector: Collector) -> socket.socket:
         host, port = str(collector.endpoints[endpoint]).rsplit(":", 1)
         client = socket.create_connection((host, int(port)), timeout=5)
-        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n")
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n")
         return client
 
     return connect

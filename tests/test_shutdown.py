@@ -16,7 +16,7 @@ from harness.process import wait_until
 DEADLINE = 10
 LIMIT = {"limits": {"shutdown": f"{DEADLINE}s"}}
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
-EMPTY_REQUEST = b"POST /v1/metrics HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n"
+EMPTY_REQUEST = b"POST /v1/metrics HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n"
 
 
 def connected(address: str, sent: bytes) -> socket.socket:

@@ -227,6 +227,16 @@ def test_own_traces_are_exported_after_a_panic(task: str):
         sink.shutdown()
 
 
+@for_each("page_rendering")
+def test_a_scrape_whose_rendering_panics_fails_and_the_next_one_gets_the_page(task: str):
+    with Panicking() as collector:
+        (collector.panics / task).touch()
+        status, message = http_get(f"http://{collector.prometheus}/metrics")
+        assert (status, message) == (503, "the collector is busy; retry later\n")
+        wait_until(lambda: collector.panicked(task) == 1, 20, "the panic to be counted")
+        assert total(collector.metrics(), "dichroic_pages_total", result="complete") >= 1
+
+
 @for_each("log_writer")
 def test_the_log_is_written_after_a_panic(task: str):
     with Panicking() as collector:
@@ -274,7 +284,7 @@ def test_the_collector_stops_when_one_of_its_threads_panics(task: str):
 @for_each("upkeep", "otlp_receiver")
 def test_health_names_the_task_until_the_collector_has_stopped(task: str):
     with Panicking() as collector, socket.create_connection(tuple(str(collector.endpoints["otlp_http"]).split(":")), 60) as peer:
-        head = "POST /v1/metrics HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 9\r\n\r\n"
+        head = "POST /v1/metrics HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-protobuf\r\ncontent-length: 9\r\n\r\n"
         peer.sendall(head.encode())
         requests = lambda: sum(request["in_flight"] for request in collector.ledger()["requests"])
         wait_until(lambda: requests() == 1, 20, "a request in flight")

@@ -204,13 +204,17 @@ def itself_ledger() -> list[Panel]:
         timeseries(
             "Warnings",
             "Warnings per second. Nothing is lost, but check the cause: resets, colliding labels and names, gaps in deltas, "
-            "truncated values, refused connections of relays and subscribers, panics of tasks, lost lines of the log.",
+            "truncated values, refused connections of relays and subscribers, panics, lost lines of the log, incomplete pages.",
             "short",
             [
                 Query(total(rate("dichroic_warnings_total"), "kind"), "{{kind}}"),
                 Query(total(rate("dichroic_connections_refused_total"), "listener, reason"), "refused at {{listener}}: {{reason}}"),
                 Query(total(rate("dichroic_task_panics_total")), "panics of tasks"),
                 Query(total(rate("dichroic_log_lines_dropped_total"), "reason"), "log lines lost: {{reason}}"),
+                Query(total(rate("dichroic_pages_total", 'result!="complete"'), "result"), "incomplete pages: {{result}}"),
+                Query(
+                    total(rate("dichroic_responses_cut_total"), "listener, reason"), "responses cut off at {{listener}}: {{reason}}"
+                ),
             ],
             width=6,
         ),
