@@ -210,7 +210,7 @@ fn a_page_that_is_not_complete_in_time_is_cut_off() {
 fn a_page_without_memory_is_refused() {
     let budget = Budget::new(64 * MIB);
     run(large(1.0), LIMITS, &budget, async |pages| {
-        let taken = budget.try_reserve(Part::Pages, 60 * MIB);
+        let taken = budget.try_reserve(Part::Pages, 63 * MIB);
         assert_eq!(
             open(&pages, kind(Format::Text, false)).await.map(drop),
             Err(Refused::Memory)
