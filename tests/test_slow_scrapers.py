@@ -101,6 +101,26 @@ def test_a_scraper_that_reads_nothing_is_cut_off_and_counted_and_others_get_thei
             reader.close()
 
 
+def test_a_stream_that_pauses_is_not_cut_off(target: str) -> None:
+    with collector_of(target, write_stall="1s") as collector:
+        whole_page(collector)
+        host, port = collector.admin.removeprefix("http://").rsplit(":", 1)
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as paused:
+            paused.sendall(b"GET /v1/stream?kind=metric&match=** HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert paused.recv(1) == b"H"
+            # A scraper that reads nothing, and came later, is cut off first.
+            scraper = request(collector)
+            cut = ("dichroic_responses_cut_total", {"listener": "prometheus", "reason": "stalled"})
+            wait_until(lambda: counted(collector, cut[0], **cut[1]) > 0, PATIENCE, "a response that was cut off")
+            scraper.close()
+            read = 0
+            while read < len(PAGE) // 2:
+                piece = paused.recv(1 << 20)
+                assert piece, f"the stream ended after {read} bytes"
+                read += len(piece)
+            assert counted(collector, cut[0], listener="admin") == 0
+
+
 def test_a_scraper_that_reads_too_slowly_is_cut_off(target: str) -> None:
     with collector_of(target, response_time="2s") as collector:
         whole_page(collector)

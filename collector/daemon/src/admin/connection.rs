@@ -46,7 +46,7 @@ struct State {
 }
 
 impl Progress {
-    /// A request has arrived: its response must end by then; `None`: it has no limit.
+    /// A request has arrived: its response must end by then; `None`: it is a stream, without limits of time.
     pub fn begin(&self, until: Option<Instant>) {
         self.0.until.set(until);
     }
@@ -87,12 +87,16 @@ impl LimitedStream {
             self.waiting = None;
             return progress;
         }
-        let until = self.progress.0.until.get();
+        // A stream may pause: the policy of its subscription decides, and its memory is bounded.
+        let Some(until) = self.progress.0.until.get() else {
+            return progress;
+        };
         let (limit, waiting) = self.waiting.get_or_insert_with(|| {
             let stalled = Instant::now() + self.limits.stall;
-            let (limit, at) = match until {
-                Some(until) if until < stalled => (Limit::Total, until),
-                _ => (Limit::Stall, stalled),
+            let (limit, at) = if until < stalled {
+                (Limit::Total, until)
+            } else {
+                (Limit::Stall, stalled)
             };
             (limit, Box::pin(sleep_until(at)))
         });

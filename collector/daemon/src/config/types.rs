@@ -450,7 +450,7 @@ pub struct Limits {
     /// Largest number of subscribers at one time.
     #[schemars(example = 64)]
     pub subscribers: Count<0, MAX_COUNT>,
-    /// Longest time for which a peer of an HTTP listener may read nothing of its response; then the connection is closed.
+    /// Longest time for which a peer of an HTTP listener may read nothing of its response; then the connection is closed. Not for `/v1/stream`.
     #[schemars(example = &"10s")]
     pub write_stall: Span<1_000, HOUR>,
     /// Longest time from a request to an HTTP listener to the end of its response; `/v1/stream` has none. A page has 30 s at most.
