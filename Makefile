@@ -65,7 +65,7 @@ otp: setup-test ## The relay, attaching and discovering on another OTP: SUITE=fo
 
 test-corpora: ## Data files of other projects, from the folder named by DICHROIC_CORPORA
 	@if [ -z "$${DICHROIC_CORPORA:-}" ]; then echo "corpora: DICHROIC_CORPORA is not set; nothing to read"; \
-	else cargo test --quiet -p dichroic-receiver-prometheus -p dichroic-receiver-otlp -p dichroic-wire corpora; fi
+	else cargo test --quiet -p dichroic-receiver-prometheus -p dichroic-receiver-otlp --test corpus; fi
 
 bench: ## Measure, and print ratios against a baseline of the same run
 	./bench/run.sh
