@@ -14,7 +14,7 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "setup: 
 
 case $task in
   demo)  debian=(gcc libc6-dev erlang-base) ;;
-  test)  debian=(gcc g++ libc6-dev make erlang-base erlang-dev erlang-eunit erlang-tools erlang-common-test erlang-crypto erlang-ssl openssl rebar3 elixir libfaketime chromium-headless-shell) ;;
+  test)  debian=(gcc g++ libc6-dev make erlang-base erlang-dev erlang-eunit erlang-tools erlang-common-test erlang-crypto erlang-ssl openssl rebar3 elixir curl libfaketime chromium-headless-shell) ;;
   docs)  debian=() ;;
   peers) debian=(gcc g++ libc6-dev make erlang-base erlang-crypto) ;;
   libraries) debian=(gcc libc6-dev make git erlang-base erlang-dev erlang-crypto erlang-ssl erlang-inets erlang-parsetools erlang-tools postgresql redis-server) ;;

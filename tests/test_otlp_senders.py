@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import urllib.error
@@ -132,7 +131,6 @@ def test_a_sender_of_a_body_that_is_too_large_gets_the_refusal(collector, framin
     assert b"receivers.otlp.max_request" in reply.content
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize("expect", ["Expect:", "Expect: 100-continue"])
 def test_curl_gets_the_refusal_of_a_body_that_is_too_large(collector, expect):
     command = ["curl", "-sS", "-m", "60", "-H", "Content-Type: application/json", "-H", expect, "--data-binary", "@-"]

@@ -7,10 +7,13 @@
 //!   name can be rebound. A missing `Host` passes, since browsers always send it. A listener that requires a token accepts any name.
 //! - `Sec-Fetch-Site: cross-site` is refused, and so is an `Origin` of another host, for browsers that do not send the former. A link that
 //!   is followed to a page without side effects passes.
+//!
+//! [`LimitedStream`] is the socket of their connections: a peer that does not read its responses is disconnected.
 #![forbid(unsafe_code)]
 
 mod burst;
 mod refused;
+mod stream;
 
 use burst::Bursts;
 use dichroic_model::text::escape_control;
@@ -20,6 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 pub use refused::Refused;
+pub use stream::{LimitedStream, WriteLimit};
 
 /// Longest part of a header that is shown, in characters.
 const SHOWN: usize = 80;

@@ -3,7 +3,7 @@
 //! The listener of `/metrics` may be open to a pod network, so it serves only the page and health. The admin listener is for this
 //! machine, and checks the token, if one is configured. `dichroic_http_guard` keeps web pages of other sites from both.
 
-use crate::admin::connection::{LimitedStream, Progress, WriteLimits};
+use crate::admin::connection::{Progress, WriteLimits, limited};
 use crate::config::values::Secret;
 use bytes::Bytes;
 use dichroic_tasks::{Kind, Stopped};
@@ -84,7 +84,7 @@ where
         let mut stop = stop.clone();
         let progress = Progress::default();
         let response_time = limits.response;
-        let stream = LimitedStream::new(stream, limits.clone(), progress.clone());
+        let stream = limited(stream, limits.clone(), progress.clone());
         dichroic_tasks::contained(Kind::HttpConnection, async move {
             let _permit = permit;
             let current = progress.clone();

@@ -13,12 +13,12 @@ pub mod framing;
 mod grpc;
 mod http;
 pub mod inflate;
-mod io;
 mod offload;
 mod refusal_log;
 mod request_error;
 mod response;
 mod sender;
+mod stall;
 mod state;
 
 use crate::Ingest;
@@ -28,7 +28,7 @@ use accounted::Accounted;
 use activity::Activity;
 pub use counters::Counters;
 use counters::One;
-use dichroic_http_guard::{Guard, Rules};
+use dichroic_http_guard::{Guard, LimitedStream, Rules};
 use dichroic_model::clock::now;
 use dichroic_pipeline::{Core, RefusedReason};
 use dichroic_tasks::{Kind, Stopped};
@@ -311,7 +311,7 @@ async fn connection(
             return refuse_connection(&state, "http", peer, RefusedReason::NotHttp, message);
         }
     };
-    let io = io::WriteTimeoutStream::new(stream, state.limits.stall_timeout);
+    let io = LimitedStream::new(stream, stall::Stall(state.limits.stall_timeout));
     let (shared, activity) = (state.clone(), Rc::new(Activity::default()));
     let active = activity.clone();
     let service = service_fn(move |request: Request<Incoming>| {
