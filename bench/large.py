@@ -3,22 +3,15 @@
 import gzip
 import http.client
 import json
-import os
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
-from urllib.parse import urlsplit
 
-from idle import BINARY, CONFIG
+from running import MIB, PROTOBUF, running
 
-MIB = 1 << 20
 ROUNDS = 3
 BUDGET_MS = 20
-PROTOBUF = {"Content-Type": "application/x-protobuf"}
 JSON = {"Content-Type": "application/json"}
 
 
@@ -79,24 +72,12 @@ def main() -> int:
         "protobuf, gzip, cut short": (gzip.compress(protobuf[:-1], 1), PROTOBUF | {"Content-Encoding": "gzip"}),
         "JSON, gzip": (gzip.compress(text, 1), JSON | {"Content-Encoding": "gzip"}),
     }
-    with tempfile.TemporaryDirectory() as folder:
-        config, ready = Path(folder, "c.yaml"), Path(folder, "ready.json")
-        config.write_text(CONFIG.format(folder=folder))
-        command = [str(BINARY), "run", "--config", str(config), "--ready-file", str(ready)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
-        try:
-            while not ready.exists():
-                if process.poll() is not None:
-                    sys.exit("the collector did not start")
-                time.sleep(0.01)
-            address = urlsplit("//" + json.loads(ready.read_text())["otlp_http"].removeprefix("http://"))
-            for what, (body, headers) in bodies.items():
-                for _ in range(ROUNDS):
-                    result = longest_wait(lambda: http.client.HTTPConnection(address.netloc, timeout=60), body, headers)
-                    print(f"{what:<26} {result}, budget {BUDGET_MS} ms")
-        finally:
-            process.terminate()
-            process.wait()
+    with running() as collector:
+        address = collector.ends["otlp_http"]
+        for what, (body, headers) in bodies.items():
+            for _ in range(ROUNDS):
+                result = longest_wait(lambda: http.client.HTTPConnection(address, timeout=60), body, headers)
+                print(f"{what:<26} {result}, budget {BUDGET_MS} ms")
     return 0
 
 

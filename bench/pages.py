@@ -6,24 +6,16 @@ A stalled reader requests the page and reads nothing of it. Memory is the larges
 
 import argparse
 import http.client
-import json
-import os
 import selectors
 import socket
 import statistics
-import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from idle import BINARY, CONFIG
-from large import PROTOBUF, field
+from large import field
+from running import BINARY, MIB, Peak, Running, running
 
-MIB = 1 << 20
 SERIES = 200_000
 FAMILIES = 50
 A_REQUEST = 2_000
@@ -50,67 +42,9 @@ def request(first: int) -> bytes:
     return field(1, field(1, resource + instance) + field(2, metric))
 
 
-class Memory(threading.Thread):
-    """Samples the resident size of a process."""
-
-    def __init__(self, pid: int):
-        super().__init__(daemon=True)
-        self.pid, self.peak, self.done = pid, 0, threading.Event()
-
-    def resident(self) -> int:
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    def run(self) -> None:
-        while not self.done.wait(0.02):
-            self.peak = max(self.peak, self.resident())
-
-    def stop(self) -> float:
-        self.done.set()
-        self.join()
-        return self.peak / MIB
-
-
-class Collector:
-    def __init__(self, binary: Path, folder: str):
-        config, ready = Path(folder, "c.yaml"), Path(folder, "ready.json")
-        config.write_text(CONFIG.format(folder=folder))
-        command = [str(binary), "run", "--config", str(config), "--ready-file", str(ready)]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not ready.exists():
-            if self.process.poll() is not None:
-                sys.exit("the collector did not start")
-            time.sleep(0.01)
-        ends = {key: str(at).removeprefix("http://") for key, at in json.loads(ready.read_text()).items()}
-        host, port = ends["prometheus"].rsplit(":", 1)
-        self.page = (host, int(port))
-        otlp = http.client.HTTPConnection(ends["otlp_http"], timeout=60)
-        for first in range(0, SERIES, A_REQUEST):
-            otlp.request("POST", "/v1/metrics", request(first), PROTOBUF)
-            response = otlp.getresponse()
-            if response.status != 200:
-                sys.exit(f"refused: {response.read()!r}")
-            response.read()
-        otlp.close()
-
-    def memory(self) -> Memory:
-        memory = Memory(self.process.pid)
-        memory.start()
-        return memory
-
-    def resident(self) -> float:
-        time.sleep(SETTLED_SECONDS)
-        return Memory(self.process.pid).resident() / MIB
-
-
-@contextmanager
-def collector(binary: Path) -> Iterator[Collector]:
-    with tempfile.TemporaryDirectory() as folder:
-        collector = Collector(binary, folder)
-        try:
-            yield collector
-        finally:
-            collector.process.terminate()
-            collector.process.wait()
+def fill(at: Running) -> None:
+    for first in range(0, SERIES, A_REQUEST):
+        at.send("/v1/metrics", request(first))
 
 
 def connect(address: tuple[str, int], encoding: str) -> socket.socket:
@@ -119,20 +53,20 @@ def connect(address: tuple[str, int], encoding: str) -> socket.socket:
     return connection
 
 
-def stalled(at: Collector) -> dict[str, float]:
+def stalled(at: Running) -> dict[str, float]:
     """Stalled readers, in three waves."""
-    before, memory = at.resident(), at.memory()
+    before, memory = at.resident(SETTLED_SECONDS), Peak(at)
     readers = []
     for _ in range(STALLED):
-        readers.append(connect(at.page, ""))
+        readers.append(connect(at.address("prometheus"), ""))
         time.sleep(0.02)
     begun = time.perf_counter()
-    health = http.client.HTTPConnection(*at.page, timeout=60)
+    health = http.client.HTTPConnection(*at.address("prometheus"), timeout=60)
     health.request("GET", "/healthz")
     health.getresponse().read()
     health = (time.perf_counter() - begun) * 1e3
     begun = time.perf_counter()
-    status, _ = read([connect(at.page, "")])[0]
+    status, _ = read([connect(at.address("prometheus"), "")])[0]
     page = time.perf_counter() - begun
     time.sleep(SETTLED_SECONDS)
     peak = memory.stop()
@@ -142,7 +76,7 @@ def stalled(at: Collector) -> dict[str, float]:
         "MiB before": before,
         "MiB at most": peak,
         "at most / before": peak / before,
-        "MiB when they have left": at.resident(),
+        "MiB when they have left": at.resident(SETTLED_SECONDS),
         "ms for /healthz": health,
         "s for an honest scraper, status " + status: page,
     }
@@ -185,11 +119,11 @@ def read(connections: list[socket.socket]) -> list[tuple[str, int]]:
     return results
 
 
-def honest(at: Collector, encoding: str) -> dict[str, float]:
+def honest(at: Running, encoding: str) -> dict[str, float]:
     """Scrapers that come together and read as fast as they can."""
-    before, memory = at.resident(), at.memory()
+    before, memory = at.resident(SETTLED_SECONDS), Peak(at)
     begun = time.perf_counter()
-    results = read([connect(at.page, encoding) for _ in range(HONEST)])
+    results = read([connect(at.address("prometheus"), encoding) for _ in range(HONEST)])
     took = time.perf_counter() - begun
     peak = memory.stop()
     whole = [size for status, size in results if status == "200" and size]
@@ -197,8 +131,8 @@ def honest(at: Collector, encoding: str) -> dict[str, float]:
         "s until all have their page": took,
         "MiB at most": peak,
         "MiB at most, beyond before": peak - before,
-        "MiB when they have left": at.resident(),
-        "when they have left / before": at.resident() / before,
+        "MiB when they have left": at.resident(SETTLED_SECONDS),
+        "when they have left / before": at.resident(SETTLED_SECONDS) / before,
         "pages that were complete": len(whole),
         "MiB a page": statistics.median(whole) / MIB if whole else 0,
     }
@@ -221,7 +155,8 @@ def main() -> int:
         results: dict[str, list[dict[str, float]]] = {build: [] for build in builds}
         for _ in range(options.turns):
             for build, binary in builds.items():
-                with collector(binary) as at:
+                with running(binary) as at:
+                    fill(at)
                     results[build].append(case(at))
         for what in results["now"][0]:
             medians = [statistics.median(turn.get(what, 0) for turn in turns) for turns in results.values()]

@@ -7,24 +7,16 @@ resident size, sampled every 20 ms. Logs: 100 subscribers with a filter read not
 
 import argparse
 import http.client
-import json
-import os
 import selectors
 import socket
 import statistics
-import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from idle import BINARY, CONFIG
-from large import PROTOBUF, field
+from large import field
+from running import BINARY, MIB, Peak, Running, running
 
-MIB = 1 << 20
 STALLED = 100
 LOG_REQUESTS = 1_000
 RECORDS_A_REQUEST = 50
@@ -67,105 +59,49 @@ def points(first: int) -> bytes:
     return field(1, field(1, attribute(1, "service.name", "shop")) + field(2, metric))
 
 
-class Sampler(threading.Thread):
-    """The largest resident size of a process, and the time of each `/healthz`, until it is stopped."""
+class Sampler(Peak):
+    """Also the time of `/healthz` in ms after each sample."""
 
-    def __init__(self, pid: int, admin: str):
-        super().__init__(daemon=True)
-        self.pid, self.admin, self.peak, self.done = pid, admin, 0.0, threading.Event()
+    def __init__(self, at: Running):
         self.waits: list[float] = []
+        self.connection = http.client.HTTPConnection(at.ends["admin"], timeout=120)
+        super().__init__(at)
 
-    def resident(self) -> float:
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / MIB
+    def sampled(self) -> None:
+        begun = time.perf_counter()
+        self.connection.request("GET", "/healthz")
+        self.connection.getresponse().read()
+        self.waits.append((time.perf_counter() - begun) * 1e3)
 
-    def run(self) -> None:
-        connection = http.client.HTTPConnection(self.admin, timeout=120)
-        while not self.done.wait(0.02):
-            self.peak = max(self.peak, self.resident())
-            begun = time.perf_counter()
-            connection.request("GET", "/healthz")
-            connection.getresponse().read()
-            self.waits.append((time.perf_counter() - begun) * 1e3)
-
-    def stop(self) -> tuple[float, float, float]:
-        self.done.set()
-        self.join()
-        return self.peak, statistics.quantiles(self.waits, n=100)[98], max(self.waits)
+    def health(self) -> dict[str, float]:
+        return {"healthz p99 ms": statistics.quantiles(self.waits, n=100)[98], "healthz max ms": max(self.waits)}
 
 
-class Collector:
-    def __init__(self, binary: Path, folder: str):
-        config, ready = Path(folder, "c.yaml"), Path(folder, "ready.json")
-        config.write_text(CONFIG.format(folder=folder))
-        command = [str(binary), "run", "--config", str(config), "--ready-file", str(ready)]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not ready.exists():
-            if self.process.poll() is not None:
-                sys.exit("the collector did not start")
-            time.sleep(0.01)
-        ends = {key: str(at).removeprefix("http://") for key, at in json.loads(ready.read_text()).items()}
-        self.admin = ends["admin"]
-        self.otlp = http.client.HTTPConnection(ends["otlp_http"], timeout=120)
-
-    def send(self, path: str, body: bytes) -> None:
-        self.otlp.request("POST", path, body, PROTOBUF)
-        response = self.otlp.getresponse()
-        answer = response.read()
-        if response.status != 200:
-            sys.exit(f"refused: {answer!r}")
-
-    def sampler(self) -> Sampler:
-        sampler = Sampler(self.process.pid, self.admin)
-        sampler.start()
-        return sampler
-
-    def settled(self) -> float:
-        time.sleep(SETTLED_SECONDS)
-        return Sampler(self.process.pid, self.admin).resident()
-
-    def subscribe(self, query: str) -> socket.socket:
-        host, port = self.admin.rsplit(":", 1)
-        connection = socket.create_connection((host, int(port)), timeout=120)
-        connection.sendall(f"GET /v1/stream?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        return connection
-
-    def subscribers(self) -> list[dict[str, object]]:
-        connection = http.client.HTTPConnection(self.admin, timeout=120)
-        connection.request("GET", "/api/v1/subscribers")
-        body: list[dict[str, object]] = json.loads(connection.getresponse().read()).get("subscribers", [])
-        return body
-
-
-@contextmanager
-def collector(binary: Path) -> Iterator[Collector]:
-    with tempfile.TemporaryDirectory() as folder:
-        collector = Collector(binary, folder)
-        try:
-            yield collector
-        finally:
-            collector.process.terminate()
-            collector.process.wait()
+def subscribe(at: Running, query: str) -> socket.socket:
+    connection = socket.create_connection(at.address("admin"), timeout=120)
+    connection.sendall(f"GET /v1/stream?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    return connection
 
 
 def stalled_logs(binary: Path) -> dict[str, float]:
-    with collector(binary) as running:
+    with running(binary) as at:
         for number in range(200):
-            running.send("/v1/logs", logs(number))
-        before = running.settled()
+            at.send("/v1/logs", logs(number))
+        before = at.resident(SETTLED_SECONDS)
         query = "kind=log&match=**&where=severity:17"
-        stalled = [running.subscribe(query) for _ in range(STALLED)]
-        sampler, begun = running.sampler(), time.perf_counter()
+        stalled = [subscribe(at, query) for _ in range(STALLED)]
+        sampler, begun = Sampler(at), time.perf_counter()
         for number in range(LOG_REQUESTS):
-            running.send("/v1/logs", logs(number))
+            at.send("/v1/logs", logs(number))
             time.sleep(max(0.0, begun + number * LOG_SECONDS / LOG_REQUESTS - time.perf_counter()))
         sent = time.perf_counter() - begun
         time.sleep(5)
-        peak, p99, longest = sampler.stop()
+        peak = sampler.stop()
         for connection in stalled:
             connection.close()
-        after = running.settled()
+        after = at.resident(SETTLED_SECONDS)
     return {
-        "before MiB": before, "peak MiB": peak, "after MiB": after, "healthz p99 ms": p99, "healthz max ms": longest,
+        "before MiB": before, "peak MiB": peak, "after MiB": after, **sampler.health(),
         "send s": sent,
     }  # fmt: skip
 
@@ -189,23 +125,23 @@ def read_all(connections: list[socket.socket], seconds: float) -> tuple[list[int
 
 
 def metric_subscribers(binary: Path, reads: bool) -> dict[str, float]:
-    with collector(binary) as running:
+    with running(binary) as at:
         for first in range(0, SERIES, SERIES_A_REQUEST):
-            running.send("/v1/metrics", points(first))
-        before = running.settled()
-        subscribers = [running.subscribe("kind=metric&match=bench.*&every_ms=1000") for _ in range(READERS)]
-        sampler = running.sampler()
+            at.send("/v1/metrics", points(first))
+        before = at.resident(SETTLED_SECONDS)
+        subscribers = [subscribe(at, "kind=metric&match=bench.*&every_ms=1000") for _ in range(READERS)]
+        sampler = Sampler(at)
         if reads:
             counts, closed = read_all(subscribers, READING_SECONDS)
         else:
             time.sleep(READING_SECONDS / 2)
             counts, closed = [0], 0
-        peak, p99, longest = sampler.stop()
+        peak = sampler.stop()
         for connection in subscribers:
             connection.close()
-        after = running.settled()
+        after = at.resident(SETTLED_SECONDS)
     return {
-        "before MiB": before, "peak MiB": peak, "after MiB": after, "healthz p99 ms": p99, "healthz max ms": longest,
+        "before MiB": before, "peak MiB": peak, "after MiB": after, **sampler.health(),
         "least read MiB": min(counts) / MIB, "closed": closed,
     }  # fmt: skip
 
