@@ -134,6 +134,11 @@ def test_every_task_is_started_with_a_name_and_a_rule():
     assert found == set(UNSUPERVISED)
 
 
+def test_a_signal_to_stop_is_awaited_without_its_guard():
+    found = [path for path in rust_sources() if "wait_for(|stop" in path.read_text()]
+    assert [path.name for path in found] == ["stop.rs"], "use dichroic_tasks::stopped: a guard that is held blocks the sender"
+
+
 def test_unsafe_is_only_in_the_pipeline_and_each_block_has_a_safety_comment():
     unsafe = re.compile(r"^[^/\n]*\bunsafe\s*(\{|fn|impl|trait)", re.MULTILINE)
     for path in rust_sources():

@@ -81,6 +81,16 @@ def test_a_request_in_flight_gets_the_time_to_finish():
         assert collector.child.wait(60) == 0
 
 
+def test_a_request_that_is_never_complete_does_not_keep_the_process():
+    with Collector(config={"limits": {"shutdown": "1s"}}) as collector:
+        peer = connected(str(collector.endpoints["otlp_http"]), EMPTY_REQUEST.replace(b"length: 0", b"length: 4"))
+        in_flight = lambda: sum(request["in_flight"] for request in collector.ledger()["requests"])
+        wait_until(lambda: in_flight() == 1, 20, "the request")
+        assert collector.stop() == 0
+        assert "shutdown deadline reached" in collector.output()
+        peer.close()
+
+
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_an_endpoint_of_own_telemetry_that_does_not_respond_takes_a_part_of_the_time(protocol: str):
     with socket.socket() as silent:

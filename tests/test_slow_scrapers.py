@@ -149,3 +149,14 @@ def test_a_head_request_has_the_headers_of_the_page_and_renders_nothing(target: 
         assert response.read() == b""
         connection.request("GET", "/healthz")
         assert connection.getresponse().read() == b"ok\n"
+
+
+def test_a_scraper_that_reads_nothing_does_not_delay_the_stop_beyond_its_deadline(target: str) -> None:
+    with collector_of(target, shutdown="1s") as collector:
+        whole_page(collector)
+        stalled = [request(collector) for _ in range(3)]
+        # Its response has begun.
+        assert all(reader.recv(1) == b"H" for reader in stalled)
+        assert collector.stop() == 0
+        for reader in stalled:
+            reader.close()

@@ -12,11 +12,13 @@
 mod caught;
 pub mod fault;
 mod kind;
+mod stop;
 mod supervise;
 mod table;
 
 pub use caught::Panicked;
 pub use kind::{Kind, Rule};
+pub use stop::stopped;
 pub use supervise::{Stopped, restarting, restarting_thread};
 pub use table::{failed, failure, panics};
 

@@ -188,7 +188,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
                 read = self.reader.read(&mut buffer) => Woken::Read(read),
                 item = self.source.next() => Woken::Item(item),
                 () = sleep_until(wake) => Woken::Time,
-                _ = self.stop.wait_for(|stop| *stop) => Woken::Stop,
+                () = dichroic_tasks::stopped(&mut self.stop) => Woken::Stop,
                 error = self.share.displaced() => Woken::Displaced(error),
             };
             match woken {

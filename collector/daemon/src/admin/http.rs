@@ -72,7 +72,7 @@ where
         };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return Stopped,
+            () = dichroic_tasks::stopped(stop) => return Stopped,
         };
         let Ok((stream, _)) = accepted else {
             // Usually there is no free file descriptor: wait, do not spin.
@@ -107,7 +107,7 @@ where
             tokio::pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
-                _ = stop.wait_for(|stop| *stop) => {
+                () = dichroic_tasks::stopped(&mut stop) => {
                     connection.as_mut().graceful_shutdown();
                     connection.as_mut().await
                 }

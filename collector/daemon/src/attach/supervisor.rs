@@ -241,7 +241,7 @@ async fn attach_until_stopped(
     loop {
         let before = tokio::select! {
             before = retry.before(target) => before,
-            _ = stopped.wait_for(|stop| *stop) => break,
+            () = dichroic_tasks::stopped(stopped) => break,
         };
         let Some(failure) = attach_once(target, stopped, &mut progress).await else {
             break;
@@ -255,7 +255,7 @@ async fn attach_until_stopped(
                     progress.last = None;
                 }
             }
-            _ = stopped.wait_for(|stop| *stop) => break,
+            () = dichroic_tasks::stopped(stopped) => break,
         }
     }
     board.remove(&progress.node);
@@ -289,7 +289,7 @@ async fn try_attach(
     );
     let mut node = tokio::select! {
         node = target.connect().instrument(span.clone()) => node.inspect_err(|error| failed(&span, error))?,
-        _ = stopped.wait_for(|stop| *stop) => return Ok(None),
+        () = dichroic_tasks::stopped(stopped) => return Ok(None),
     };
     // A stop does not cancel this: the node completes the call without its caller, and could start the relay after a detach.
     let attached = attach::attach(&mut node, &target.destinations);
@@ -314,7 +314,7 @@ async fn try_attach(
                     "the node runs the relay as part of its application",
                     REMOVE_ENTRY,
                 )),
-                _ = stopped.wait_for(|stop| *stop) => None,
+                () = dichroic_tasks::stopped(stopped) => None,
             });
         }
         AttachResult::AlreadyAttached(other) => {
@@ -330,7 +330,7 @@ async fn try_attach(
     }
     let ended = tokio::select! {
         ended = until_detached(target, &mut node) => Some(ended?),
-        _ = stopped.wait_for(|stop| *stop) => None,
+        () = dichroic_tasks::stopped(stopped) => None,
     };
     if ended.is_none() {
         detach(target, node).await;

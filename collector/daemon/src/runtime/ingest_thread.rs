@@ -123,7 +123,7 @@ impl IngestThread {
         };
         loop {
             tokio::select! {
-                _ = receivers.wait_for(|stop| *stop) => break,
+                () = dichroic_tasks::stopped(&mut receivers) => break,
                 Ok(()) = reload.changed() => {
                     let loaded = reload.borrow_and_update().clone();
                     loaded.into_iter().for_each(|loaded| running.reload(&loaded));
@@ -132,7 +132,7 @@ impl IngestThread {
         }
         running.finish().await;
         // Exporters read the store until they have stopped.
-        let _ = exporters.wait_for(|stop| *stop).await;
+        dichroic_tasks::stopped(&mut exporters).await;
     }
 
     async fn start(self) -> Result<(IngestHandles, Running), RunError> {

@@ -149,7 +149,7 @@ pub async fn serve(bound: Bound, store: Rc<RefCell<Core>>, mut stop: watch::Rece
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = dichroic_tasks::stopped(&mut stop) => break,
             _ = tick.tick() => {
                 state.ingest.borrow_mut().tick(&mut state.store.borrow_mut(), now());
             }
@@ -206,7 +206,7 @@ async fn accept(port: &mut Port) -> Stopped {
     let builder = Rc::new(builder(&state.limits));
     while let Some(listener) = listening {
         let accepted = tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = dichroic_tasks::stopped(stop) => break,
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
@@ -299,7 +299,7 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let version = tokio::select! {
         version = timeout(state.limits.head_timeout, protocol(&stream)) => version,
-        _ = stop.wait_for(|stop| *stop) => return,
+        () = dichroic_tasks::stopped(&mut stop) => return,
     };
     let Ok(Ok(protocol)) = version else { return };
     let builder = (*builder).clone();
@@ -336,7 +336,7 @@ async fn connection(
     let mut serving = pin!(builder.serve_connection(io, service));
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
-        _ = stop.wait_for(|stop| *stop) => {
+        () = dichroic_tasks::stopped(&mut stop) => {
             serving.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = serving.as_mut() => ended,
